@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/** @file session.h
+ *  Sessions: one timeline of tokens, its key/value cache, and the logits that follow it.
+ *
+ *  A session is used by one thread at a time; only sl_session_cancel() may come from any thread. Sessions of one model share its
+ *  worker pool: a pass waits until another session's pass is over. Everything is allocated when the session is created. */
+#ifndef SPACELLAMA_SESSION_H
+#define SPACELLAMA_SESSION_H
+
+#include "tokenizer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A timeline. Opaque. */
+typedef struct sl_session sl_session;
+
+/** How to open a session. Zero (or NULL) means the default. */
+typedef struct sl_session_options {
+    size_t size;                /**< sizeof(sl_session_options) */
+    uint32_t n_ctx;             /**< positions; 0: the smaller of the trained context and 4096 */
+    uint32_t n_batch;           /**< most tokens of one forward pass; 0: 512. The result is the same bits for every value */
+    const char *cache_type;     /**< "f16" (default) or "f32" */
+} sl_session_options;
+
+/** Initializer: all defaults. */
+#define SL_SESSION_OPTIONS_INIT { sizeof(sl_session_options) }
+/** Writes the defaults into a structure of `size` bytes. Since 0.1. */
+SL_API sl_status sl_session_options_default(sl_session_options *out, size_t size);
+
+/** Opens a session; it holds a reference to the model. *out is NULL on failure. Since 0.1. */
+SL_API sl_status sl_session_create(sl_session **out, sl_model *model, const sl_session_options *options);
+/** Frees. NULL is fine. Since 0.1. */
+SL_API void sl_session_free(sl_session *session);
+
+/** Appends n_ids tokens to the timeline and computes them, in passes of at most n_batch.
+ *  Writes the logits after the last `n_rows` of them to `logits`: n_rows rows of n_vocab floats, oldest first; n_rows 0 (logits may be NULL)
+ *  computes none, 1 what follows the text, n_ids all. A token id out of range is SL_ERR_RANGE; one that does not fit the context
+ *  SL_ERR_FULL; both leave the session as it was. After SL_ERR_CANCELLED or a fault the passes that were completed stay: see sl_session_length().
+ *  Since 0.1. */
+SL_API sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows);
+
+/** Tokens in the timeline. 0 for NULL. Since 0.1. */
+SL_API size_t sl_session_length(const sl_session *session);
+/** Positions of the context. 0 for NULL. Since 0.1. */
+SL_API size_t sl_session_capacity(const sl_session *session);
+/** The tokens of the timeline; valid until the session changes. NULL when it is empty. Since 0.1. */
+SL_API const sl_token *sl_session_tokens(const sl_session *session);
+/** Goes back to the first `length` tokens; what follows is forgotten. SL_ERR_RANGE if there are fewer. Since 0.1. */
+SL_API sl_status sl_session_rewind(sl_session *session, size_t length);
+
+/** Asks the call that is running on the session to stop: it returns SL_ERR_CANCELLED within 50 ms. The request stays until a call
+ *  has obeyed it or sl_session_rewind() clears it. Any thread. NULL is fine. Since 0.1. */
+SL_API void sl_session_cancel(sl_session *session);
+
+/** The model of the session, without a new reference. NULL for NULL. Since 0.1. */
+SL_API sl_model *sl_session_model(const sl_session *session);
+
+/** What a session has done since it was created. */
+typedef struct sl_session_stats {
+    size_t size;            /**< sizeof(sl_session_stats) */
+    uint64_t n_passes;      /**< forward passes */
+    uint64_t n_tokens;      /**< tokens computed */
+    uint64_t n_threads;     /**< threads that took part in at least one piece of work */
+    uint64_t busy_ns;       /**< nanoseconds inside passes */
+    sl_memory memory;       /**< cache and compute of this session */
+} sl_session_stats;
+
+/** Fills `out`. Since 0.1. */
+SL_API sl_status sl_session_get_stats(const sl_session *session, sl_session_stats *out);
+/** Label of the index-th implementation that ran, such as "matmul/q4_k/avx512"; NULL past the end. Static text. Since 0.1. */
+SL_API const char *sl_session_label(const sl_session *session, size_t index);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

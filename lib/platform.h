@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* platform.h - everything that an operating system gives: threads, clock, memory, files, modules. platform_posix.c implements it;
+ * platform_none.c is for builds without threads or files (-Dthreads=disabled, -Dfiles=disabled): there the calls answer SL_ERR_UNSUPPORTED. */
+#ifndef SL_PLATFORM_H
+#define SL_PLATFORM_H
+
+#include "rows.h"
+#include "status.h"
+
+/* SL_WITH_THREADS and SL_WITH_FILES are 0 or undefined (= 1), like every other switch. */
+#if defined(SL_WITH_THREADS) && !SL_WITH_THREADS
+#define SL_THREAD_LOCAL
+typedef int sl_mutex;
+typedef int sl_cond;
+#else
+#include <pthread.h>
+#define SL_THREAD_LOCAL _Thread_local
+typedef pthread_mutex_t sl_mutex;
+typedef pthread_cond_t sl_cond;
+#endif
+
+/* ---- threads ---- */
+typedef struct sl_thread sl_thread;
+struct sl_mem;
+/* Runs fn(arg) on a new thread with all signals blocked; SL_ERR_NOMEM or SL_ERR_UNSUPPORTED if there can be none. */
+sl_status sl_thread_start(sl_thread **out, const struct sl_mem *mem, void (*fn)(void *arg), void *arg);
+void sl_thread_join(sl_thread *thread, const struct sl_mem *mem);       /* waits, then frees */
+sl_status sl_mutex_init(sl_mutex *mutex);
+void sl_mutex_destroy(sl_mutex *mutex);
+void sl_mutex_lock(sl_mutex *mutex);
+void sl_mutex_unlock(sl_mutex *mutex);
+sl_status sl_cond_init(sl_cond *cond);
+void sl_cond_destroy(sl_cond *cond);
+void sl_cond_wait(sl_cond *cond, sl_mutex *mutex);
+void sl_cond_broadcast(sl_cond *cond);
+void sl_thread_yield(void);             /* lets another thread run */
+static inline void sl_cpu_relax(void)   /* inside a spin loop */
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+/* Processors the process may use: physical cores within affinity and cgroup quota, at least 1. `logical` 1: hyper-threads count. */
+unsigned sl_cpu_count(int logical);
+
+/* ---- clock ---- */
+uint64_t sl_clock_ns(void);             /* monotonic; 0 where there is no clock */
+
+/* ---- memory: the default allocator ---- */
+void *sl_os_alloc(size_t bytes, size_t alignment, void *user);      /* huge pages are asked for from 4 MiB up */
+void sl_os_free(void *block, size_t bytes, void *user);
+
+/* ---- files ---- */
+typedef struct sl_file sl_file;
+sl_status sl_file_open(sl_file **out, const struct sl_mem *mem, const char *path);         /* for reading; a folder is SL_ERR_IO */
+void sl_file_close(sl_file *file, const struct sl_mem *mem);
+uint64_t sl_file_size(const sl_file *file);
+/* Up to `bytes` bytes at `offset`: short counts are retried; *got < bytes only at the end of the file. Any thread. */
+sl_status sl_file_read(const sl_file *file, uint64_t offset, void *to, size_t bytes, size_t *got);
+sl_status sl_file_map(const sl_file *file, const void **data);          /* whole file, private, read only; unmapped by close */
+
+/* ---- modules ---- */
+typedef struct sl_module sl_module;
+/* `name` is a path, or a bare file name that is looked for beside the library and then where the system looks. */
+sl_status sl_module_open(sl_module **out, const struct sl_mem *mem, const char *name);
+void *sl_module_symbol(sl_module *module, const char *symbol);         /* NULL if absent */
+void sl_module_close(sl_module *module, const struct sl_mem *mem);
+
+#endif
