@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* params.h - structures that cross the interface with their own size in front. Programs may be older or newer than the library:
+ * a shorter structure reads as if the rest were 0, a longer one is taken if what this library does not know is 0. */
+#ifndef SL_PARAMS_H
+#define SL_PARAMS_H
+
+#include "status.h"
+
+#define SL_PARAMS_MAX_BYTES 65536   /* no structure comes near; a larger size is an uninitialised member */
+
+/* Copies a caller's option structure to `full` (full_size bytes, this library's idea of it; its size member becomes full_size).
+ * given NULL: all zero. SL_ERR_ARGUMENT for an impossible size, SL_ERR_UNSUPPORTED if members that are not known here are set. */
+sl_status sl_options_read(void *full, size_t full_size, const void *given);
+
+/* Copies `full` to a caller's structure: as many bytes as it has room for, zeros where it has more. Its size member stays.
+ * SL_ERR_ARGUMENT if out is NULL or its size impossible. */
+sl_status sl_result_write(void *out, const void *full, size_t full_size);
+
+#endif
