@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* cpu.h - the rooms of the CPU backend: the device, its worker pool, the panel layout, and the shape of every inner loop.
+ *
+ * Files by op stem (rows.c, norm.c, matmul.c, ...) hold what is the same on every CPU: how the work is cut into tasks. The inner loops are kernels;
+ * kernels_scalar.c is the reference and compiled twice (baseline and with hardware fma), x86/ and arm/ repeat its steps in lanes. A level's file exports
+ * one array of sl_impl rows, named in the best-first list in backend.c. */
+#ifndef SL_CPU_H
+#define SL_CPU_H
+
+#include "backend.h"
+#include "blocks.h"
+#include "op.h"
+#include "platform.h"
+
+/* CPU levels, worst first; a level includes those before it of the same machine. X(NAME, "name", bit). */
+#define CPU_LEVELS(X) \
+    X(SCALAR, "scalar", 0) X(SCALAR_FMA, "scalar-fma", 1) X(AVX2, "avx2", 2) X(AVX512, "avx512", 3) X(AVX512VNNI, "avx512vnni", 4) X(AMX, "amx", 5) \
+    X(NEON, "neon", 6) X(DOTPROD, "dotprod", 7) X(I8MM, "i8mm", 8)
+enum {
+#define CPU_LEVEL_ENUM_(name, text, bit) CPU_##name = 1u << (bit),
+    CPU_LEVELS(CPU_LEVEL_ENUM_)
+#undef CPU_LEVEL_ENUM_
+};
+/* Set of levels that this processor has (CPUID and operating system asked afresh; cheap). */
+uint32_t cpu_features(void);
+
+/* Where weights lie: one entry per placed weight. */
+typedef struct cpu_segment {
+    uint8_t *base;
+    size_t length;
+    int writable;
+    enum { CPU_ORIGIN_LIBRARY, CPU_ORIGIN_CALLER, CPU_ORIGIN_FLASH } origin;
+} cpu_segment;
+
+typedef struct cpu_pool cpu_pool;
+
+typedef struct cpu_device {
+    sl_mem mem;
+    sl_log log;
+    uint32_t levels;                /* allowed by machine and ceiling */
+    cpu_pool *pool;
+    const sl_impl **impls;          /* the best-first list */
+    size_t n_impls;
+    cpu_segment *segments;
+    size_t n_segments;
+} cpu_device;
+
+/* ---- threads.c ---- */
+
+/* One task; `thread` < cpu_threads(). Other than SL_OK stops the remaining tasks; the first such status (with its sentence) is what cpu_parallel returns. */
+typedef sl_status cpu_task(void *arg, size_t task, unsigned thread);
+/* Runs tasks 0 .. n - 1, each once, on the pool and the calling thread; returns when all are done. SL_ERR_CANCELLED if the pass was cancelled: tested before every task,
+ * so a task should take well under 10 ms. Floating-point state is set to nearest, no flush, masked (and restored) around the tasks of every thread. */
+sl_status cpu_parallel(cpu_device *device, size_t n, cpu_task *task, void *arg);
+unsigned cpu_threads(const cpu_device *device);
+
+/* ---- panel.c: the layout of weights ---- */
+
+/* 16 rows of a matrix. Panels of one matrix follow each other; the last is filled up with zero blocks. See panel.c for each type's bytes. */
+enum { CPU_PANEL = 16 };
+
+/* What place() hands out. */
+typedef struct cpu_matrix {
+    sl_type type;
+    int64_t n_in, n_out, n_mat;
+    int packed;                     /* 1: panels; 0: rows as in the file */
+    size_t segment;                 /* index into the device's segment table */
+    size_t stride;                  /* bytes of a panel, or of a row */
+} cpu_matrix;
+
+size_t cpu_panel_bytes(sl_type type, int64_t n_in);
+/* n_in elements of n_rows <= 16 rows, row_stride bytes apart, to a panel; missing rows become zero blocks. */
+void cpu_panel_pack(sl_type type, int64_t n_in, const uint8_t *rows, size_t row_stride, int n_rows, uint8_t *panel);
+/* Block `block` of row `row` as it lay in the file. */
+void cpu_panel_block(sl_type type, int64_t n_in, const uint8_t *panel, int row, int64_t block, void *to);
+/* Row `row` of a matrix (row < n_mat * n_out), decoded to n_in floats. */
+void cpu_matrix_row(const cpu_device *device, const cpu_matrix *matrix, int64_t row, float *to);
+
+/* ---- kernels: what sl_impl.kernel points to, by op. All strides in bytes. ---- */
+
+/* MATMUL, MATMUL_EXPERT: acc[t][16] += panel (n_in elements of 16 rows) x act row t, t < m <= CPU_MAX_M; the chain over k continues from acc. */
+enum { CPU_MAX_M = 8 };
+typedef void cpu_panel_fn(int64_t n_in, const uint8_t *panel, const uint8_t *act, size_t act_stride, int m, float (*acc)[CPU_PANEL]);
+/* QUANTIZE: n floats to n / 32 sl_block_a32 or n / 256 sl_block_a256; 1 if a value was not finite. */
+typedef int cpu_quantize_fn(int64_t n, const float *x, void *blocks);
+/* RMS_NORM: one row. */
+typedef void cpu_rms_norm_fn(int64_t n, const float *x, const float *weight, float epsilon, float *y);
+/* ADD_TO: x += y. SILU_MUL: y = silu(gate) * up. */
+typedef void cpu_add_fn(int64_t n, float *x, const float *y);
+typedef void cpu_silu_mul_fn(int64_t n, const float *gate, const float *up, float *y);
+/* ROPE: n / 2 neighbouring pairs of x, angles (cos, sin) per pair. */
+typedef void cpu_rope_fn(int64_t n, float *x, const float *angles);
+/* ATTENTION: one block of up to 64 keys for one query head: n_key keys (1..64) of k [64 keys fastest][d_head] and v [64][d_head] in the cache's type.
+ * *m = max score, *l = sum of p, o[d_head] = sum of p v, p = exp(score - m): arithmetic.md part 5. */
+typedef struct cpu_attention_kernel {
+    sl_type cache_type;
+    void (*block)(int64_t d_head, int n_key, const float *q, const void *k, const void *v, float scale, float *m, float *l, float *o);
+} cpu_attention_kernel;
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/* backend.h - the contract of a backend, whole: what one must supply to run every model. Also built into modules, which are loaded at
+ * run time and must match SL_BACKEND_CONTRACT exactly (no ABI promise yet).
+ *
+ * A device is one opened backend. All calls on a device come from one thread at a time, except open. Handles and memory belong to the device. */
+#ifndef SL_BACKEND_H
+#define SL_BACKEND_H
+
+#include "log.h"
+#include "mem.h"
+#include "tensor.h"
+
+#include <stdatomic.h>
+
+/* Raised whenever anything in this file, tensor.h, type.h or op.h's table changes. */
+#define SL_BACKEND_CONTRACT 1u
+/* A module exports this symbol: const sl_backend *sl_backend_module(void). */
+#define SL_BACKEND_SYMBOL "sl_backend_module"
+
+/* The operations. Enumerated here because implementations name them; their meaning, shapes and arguments: op.h. X(NAME, stem). */
+#define SL_OPS(X) \
+    X(GET_ROWS, get_rows) X(TAKE_ROWS, take_rows) X(RMS_NORM, rms_norm) X(QUANTIZE, quantize) X(MATMUL, matmul) \
+    X(MATMUL_EXPERT, matmul_expert) X(SCALE, scale) X(ADD_TO, add_to) X(SILU_MUL, silu_mul) X(ROPE_ANGLES, rope_angles) X(ROPE, rope) \
+    X(CACHE_WRITE, cache_write) X(ATTENTION, attention) X(ROUTE, route) X(EXPERT_SUM, expert_sum)
+typedef enum sl_op {
+#define SL_OP_ENUM_(name, stem) SL_OP_##name,
+    SL_OPS(SL_OP_ENUM_)
+#undef SL_OP_ENUM_
+    SL_OP_COUNT
+} sl_op;
+
+enum { SL_OP_SOURCES = 6 };
+
+/* One call of an operation. Shapes have been checked by op.c before anybody else sees it. */
+typedef struct sl_op_args {
+    sl_op op;
+    sl_act_form form;               /* of src[0] where it feeds a product; what to make in QUANTIZE */
+    sl_tensor dst, src[SL_OP_SOURCES];
+    const sl_weight *weight;        /* GET_ROWS, MATMUL, MATMUL_EXPERT */
+    float value;                    /* epsilon, scale of scores, ... */
+    void *scratch;                  /* what the implementation asked for; NULL while planning */
+} sl_op_args;
+
+/* One implementation of an operation: a row of a backend's best-first list, which ends in one that takes everything the backend supports. */
+typedef struct sl_impl {
+    sl_op op;
+    const char *label;              /* "matmul/q4_k/avx512": printed by logs, tests and benches */
+    int32_t type;                   /* the weight type it is for, or -1 */
+    uint32_t level;                 /* of the backend: CPU level */
+    /* 1 if it can do this call on this device. The only statement of what is supported. Sees types and shapes, never data;
+     * the answer must not depend on the number of tokens. */
+    int (*accepts)(const struct sl_impl *self, void *device, const sl_op_args *args);
+    /* Bytes of 64-byte aligned scratch it needs for this call; NULL: none. Must not shrink when the number of tokens grows. */
+    size_t (*scratch)(const struct sl_impl *self, void *device, const sl_op_args *args);
+    /* Computes. SL_ERR_CANCELLED if the pass was cancelled, SL_ERR_NONFINITE if it met such an activation. */
+    sl_status (*run)(const struct sl_impl *self, void *device, const sl_op_args *args);
+    const void *kernel;             /* of the backend: what run needs to know besides */
+} sl_impl;
+
+/* How to open a device. Lives during the call, strings and functions included. */
+typedef struct sl_backend_options {
+    const sl_mem *mem;              /* copied by the backend */
+    const sl_log *log;              /* copied by the backend */
+    const char *cpu_level;          /* ceiling by name, or NULL */
+    const char *arith;              /* "f32" */
+    unsigned n_threads;             /* 0: its own choice */
+    int plan_only;                  /* 1: nothing will be computed or placed; open no threads */
+} sl_backend_options;
+
+/* Where a weight's bytes come from. Rows lie as in the file: n_mat * n_out rows of n_in elements. */
+typedef struct sl_weight_source {
+    const sl_weight *weight;        /* name, type, shape */
+    const uint8_t *in_place;        /* use these bytes where they lie (they outlive the device); NULL: read and pack */
+    int writable;                   /* origin of in_place, for the segment table: 1 caller's memory, 0 mapped file */
+    /* Bytes [offset, offset + bytes) of the tensor; any thread, several at once. */
+    sl_status (*read)(uint64_t offset, void *to, size_t bytes, void *user);
+    /* Called by the thread that called place, now and then, with bytes done of this tensor; other than SL_OK ends it with that status. */
+    sl_status (*progress)(uint64_t done, void *user);
+    void *user;
+} sl_weight_source;
+
+typedef struct sl_backend {
+    uint32_t contract;              /* SL_BACKEND_CONTRACT */
+    const char *name;               /* "cpu" */
+    /* Opens a device. SL_ERR_UNSUPPORTED with a sentence if the machine cannot. */
+    sl_status (*open)(void **device, const sl_backend_options *options);
+    void (*close)(void *device);
+    /* The best-first list for this device, ceilings already applied: its index-th row, NULL past the end. */
+    const sl_impl *(*impl)(void *device, size_t index);
+    /* Computing threads of the device (1 if the notion does not apply), and how many of them have taken part in any work so far. */
+    unsigned (*threads)(void *device, unsigned *n_worked);
+
+    /* Bytes of device memory that place() will take for a weight (0 if it is used in place). */
+    uint64_t (*weight_bytes)(void *device, const sl_weight *weight, int in_place);
+    /* Reads, checks (no NaN, no infinity: SL_ERR_NONFINITE) and packs a weight; *handle goes into sl_weight. */
+    sl_status (*place)(void *device, const sl_weight_source *source, void **handle);
+    void (*unplace)(void *device, void *handle);       /* NULL is fine */
+
+    /* Memory for vectors, cache and arena: 64-byte aligned, zeroed. */
+    sl_status (*alloc)(void *device, size_t bytes, void **memory);
+    void (*free)(void *device, void *memory, size_t bytes);
+    sl_status (*upload)(void *device, void *to, const void *from, size_t bytes);
+    sl_status (*download)(void *device, void *to, const void *from, size_t bytes);
+
+    /* Bracket one pass. `cancel` may become 1 at any time: operations then return SL_ERR_CANCELLED soon. end waits until all is done. */
+    sl_status (*begin)(void *device, const atomic_int *cancel);
+    sl_status (*end)(void *device);
+} sl_backend;
+
+/* ---- the core's side ---- */
+
+/* An opened backend. */
+typedef struct sl_device {
+    const sl_backend *backend;
+    void *handle;
+    struct sl_module *module;       /* NULL for compiled-in backends */
+} sl_device;
+
+/* Opens a backend by name ("cpu", "blas", "cuda") or by the path of a module. */
+sl_status sl_device_open(sl_device *device, const char *name, size_t name_length, const sl_backend_options *options);
+void sl_device_close(sl_device *device, const sl_mem *mem);
+
+const char *sl_op_name(sl_op op);       /* "rms_norm" */
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* op.h - the operations as an architecture's forward() calls them, and the pass they belong to.
+ *
+ * One code, two modes. A *plan* pass checks shapes, resolves each call's implementation once and measures the arena; a *run* pass makes the
+ * same calls in the same order, computes, and takes the implementations from the plan. Whatever changes from token to token is a tensor.
+ * Errors stick to the pass: after the first one every call does nothing and returns an empty tensor, and sl_pass_end() returns it.
+ * Results lie in the arena of the current device until the mark before them is released. */
+#ifndef SL_OP_H
+#define SL_OP_H
+
+#include "backend.h"
+
+enum { SL_MAX_DEVICES = 4 };
+enum { SL_PAGE_KEYS = 64 };         /* positions of one cache page = keys of one attention block */
+
+typedef struct sl_plan {
+    const sl_mem *mem;
+    const sl_impl **steps;          /* implementation of every call, in order */
+    uint32_t *ran;                  /* how often each step has run (saturates) */
+    size_t n_steps;
+    size_t arena[SL_MAX_DEVICES];   /* bytes needed on each device */
+} sl_plan;
+
+void sl_plan_free(sl_plan *plan);
+
+typedef struct sl_pass {
+    int planning;
+    sl_status status;
+    const sl_device *devices;
+    int n_devices, device;          /* current device */
+    sl_plan *plan;
+    size_t step;
+    struct { char *base; size_t used, size; } arena[SL_MAX_DEVICES];
+} sl_pass;
+
+/* Where an arena and the order of calls stood. */
+typedef struct sl_mark { size_t used[SL_MAX_DEVICES]; size_t step; } sl_mark;
+
+/* Starts a pass on the given devices. planning 1: the plan is filled (it must be zeroed but for mem). planning 0: `memory` holds an arena of plan->arena[d] bytes per device. */
+void sl_pass_begin(sl_pass *pass, const sl_device *devices, int n_devices, sl_plan *plan, int planning, void *const *memory);
+sl_status sl_pass_end(sl_pass *pass);
+
+sl_mark sl_pass_mark(const sl_pass *pass);
+void sl_pass_release(sl_pass *pass, sl_mark mark);      /* frees what was made since */
+void sl_pass_repeat(sl_pass *pass, sl_mark mark);       /* frees, and goes back to that call: for a part that is run again */
+
+/* An uninitialised tensor in the current device's arena, [n0, n1, n2, n3]. */
+sl_tensor sl_pass_tensor(sl_pass *pass, sl_type type, int64_t n0, int64_t n1, int64_t n2, int64_t n3);
+/* One row of n elements that holds what `host` points to. */
+sl_tensor sl_pass_input(sl_pass *pass, sl_type type, int64_t n, const void *host);
+/* Copies a tensor's rows to the host (no effect while planning). */
+void sl_pass_output(sl_pass *pass, sl_tensor x, void *host);
+/* Makes `device` the current one; x (contiguous, F32) is copied there if it is elsewhere. */
+sl_tensor sl_pass_move(sl_pass *pass, sl_tensor x, int device);
+
+/* Views: no computation. */
+sl_tensor sl_view_rows(sl_tensor x, int64_t first, int64_t n);                          /* elements [first, first + n) of every row of [n0, n1]: [n, n1] */
+sl_tensor sl_view_heads(sl_tensor x, int64_t d_head);                                   /* [d_head * n_head, n_tok] as [d_head, n_head, n_tok] */
+sl_tensor sl_view_flat(sl_tensor x);                                                    /* contiguous [a, b, c] as [a * b, c] */
+sl_tensor sl_view_slots(sl_tensor x);                                                   /* contiguous [a, b, c] as [a, b * c] */
+
+/* Wraps f32 rows [n, n_tok] as activations. */
+sl_act sl_act_of(sl_tensor x);
+
+/* dst[n_in, n] = rows ids[n] of the matrix, decoded. */
+sl_tensor sl_op_get_rows(sl_pass *pass, const sl_weight *weight, sl_tensor ids);
+/* dst[n, n_rows] = x[n, rows[.]]. */
+sl_tensor sl_op_take_rows(sl_pass *pass, sl_tensor x, sl_tensor rows);
+/* dst = x / sqrt(mean(x^2) + epsilon) * weight, each row of x[n, n_tok]; weight F32 [n]. */
+sl_tensor sl_op_rms_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, float epsilon);
+/* dst[n_out, n_tok] = W x, times the weight's scale. */
+sl_tensor sl_op_matmul(sl_pass *pass, const sl_weight *weight, sl_act *x);
+/* dst[n_out, n_used, n_tok] = W[ids[u, t]] x; x has one row per token, or one per (slot, token): [n_in, n_used * n_tok]. ids I32 [n_used, n_tok]. */
+sl_tensor sl_op_matmul_expert(sl_pass *pass, const sl_weight *weight, sl_act *x, sl_tensor ids);
+/* x += y; y has the shape of x, or is one row [n] added to every row. */
+void sl_op_add_to(sl_pass *pass, sl_tensor x, sl_tensor y);
+/* dst = silu(gate) * up, elementwise; silu(z) = z / (1 + exp(-z)). */
+sl_tensor sl_op_silu_mul(sl_pass *pass, sl_tensor gate, sl_tensor up);
+/* dst[2, d / 2, n_tok] = magnitude * (cos, sin)(positions[n_tok] * freq[d / 2]); positions I32, freq F64. */
+sl_tensor sl_op_rope_angles(sl_pass *pass, sl_tensor positions, sl_tensor freq, float magnitude);
+/* Rotates neighbouring pairs of every head of x[d_head, n_head, n_tok] in place by angles[2, d_head / 2, n_tok]. */
+void sl_op_rope(sl_pass *pass, sl_tensor x, sl_tensor angles);
+/* Writes keys and values [d_head, n_head_kv, n_tok] of `positions` into their pages: k [64, d_head, n_head_kv, n_page] (keys fastest),
+ * v [d_head, 64, n_head_kv, n_page]; pages I32 [n_page]: page of positions 64 i .. 64 i + 63. */
+void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages);
+/* dst[d_head, n_head, n_tok]: query head j of the token at position p attends to keys 0 .. p of key/value head j / (n_head / n_head_kv). */
+sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, float scale);
+/* From router logits [n_expert, n_tok]: ids I32 [n_used, n_tok], ascending, of the n_used largest (ties: lower id), and their softmax weights, renormalised to sum 1, F32 [n_used, n_tok]. */
+void sl_op_route(sl_pass *pass, sl_tensor logits, int64_t n_used, sl_tensor *ids, sl_tensor *weights);
+/* dst[n, n_tok] = sum over slots of weights[slot, tok] * x[n, slot, tok], slots ascending. */
+sl_tensor sl_op_expert_sum(sl_pass *pass, sl_tensor x, sl_tensor weights);
+
+#endif
