@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* sample.h - what the rest of the library asks of the samplers beyond the public interface. */
+#ifndef SL_SAMPLE_H
+#define SL_SAMPLE_H
+
+#include <spacellama/sampler.h>
+
+/* The token with the largest of n_vocab logits, the lowest id of equals. Errors as sl_sampler_sample. */
+sl_status sl_sample_greedy(const float *logits, uint32_t n_vocab, sl_token *id);
+
+/* Length of the rows that a sampler was made for. */
+uint32_t sl_sampler_vocab(const sl_sampler *sampler);
+
+#endif
