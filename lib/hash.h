@@ -19,7 +19,7 @@ typedef sl_text sl_map_text_fn(const void *owner, uint32_t value);
 
 #define SL_MAP_NONE UINT32_MAX
 
-/* Room for `count` entries (count < 2^30). */
+/* Room for `count` entries, and no more may be added; SL_ERR_LIMIT from 2^30 on. A map of all zeros is empty and may be searched and freed. */
 sl_status sl_map_init(sl_map *map, const sl_mem *mem, size_t count);
 void sl_map_free(sl_map *map, const sl_mem *mem);
 /* The value stored for this text, or SL_MAP_NONE. */
@@ -27,7 +27,7 @@ uint32_t sl_map_find(const sl_map *map, const char *data, size_t length, sl_map_
 /* Stores value for its text unless the text is there already; returns the value that now stands for it. */
 uint32_t sl_map_add(sl_map *map, uint32_t value, sl_map_text_fn *text, const void *owner);
 
-/* 64-bit hash of bytes, for tables in memory only. */
+/* 64-bit hash of bytes, for tables in memory only. Keyed (SipHash-1-3, Aumasson and Bernstein): who does not know the seed cannot make texts collide. */
 uint64_t sl_hash(const void *data, size_t length, uint64_t seed);
 
 #endif

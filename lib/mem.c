@@ -64,8 +64,10 @@ sl_status sl_mem_grow(const sl_mem *mem, void *block_pointer, size_t n, size_t s
         return sl_fail(SL_ERR_NOMEM, "no memory for %zu x %zu bytes", n, size);
     if (old && want <= have)
         return SL_OK;
-    size_t more = have + have / 2;
-    void *grown = sl_mem_alloc(mem, want > more ? want : more, 1);
+    size_t more;
+    if (sl_add(have, have / 2, &more) || more < want)
+        more = want;
+    void *grown = sl_mem_alloc(mem, more, 1);
     if (!grown)
         return SL_ERR_NOMEM;
     if (have)

@@ -1,22 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /* platform.h - everything that an operating system gives: threads, clock, memory, files, modules. platform_posix.c implements it;
- * platform_none.c is for builds without threads or files (-Dthreads=disabled, -Dfiles=disabled): there the calls answer SL_ERR_UNSUPPORTED. */
+ * platform_none.c stands in for the parts that a build leaves out (-Dthreads=disabled; -Dfiles=disabled, which leaves out modules too):
+ * there the calls answer SL_ERR_UNSUPPORTED. Sentences here name no file: callers put its name in front with sl_fail_in. */
 #ifndef SL_PLATFORM_H
 #define SL_PLATFORM_H
 
 #include "rows.h"
 #include "status.h"
 
-/* SL_WITH_THREADS and SL_WITH_FILES are 0 or undefined (= 1), like every other switch. */
-#if defined(SL_WITH_THREADS) && !SL_WITH_THREADS
-#define SL_THREAD_LOCAL
-typedef int sl_mutex;
-typedef int sl_cond;
-#else
+/* 0, or undefined (= 1), like every other switch. */
+#ifndef SL_WITH_THREADS
+#define SL_WITH_THREADS 1
+#endif
+#ifndef SL_WITH_FILES
+#define SL_WITH_FILES 1
+#endif
+
+#if SL_WITH_THREADS
 #include <pthread.h>
 #define SL_THREAD_LOCAL _Thread_local
 typedef pthread_mutex_t sl_mutex;
 typedef pthread_cond_t sl_cond;
+#else
+#define SL_THREAD_LOCAL
+typedef int sl_mutex;
+typedef int sl_cond;
 #endif
 
 /* ---- threads ---- */
@@ -42,7 +50,8 @@ static inline void sl_cpu_relax(void)   /* inside a spin loop */
     __asm__ volatile("isb" ::: "memory");
 #endif
 }
-/* Processors the process may use: physical cores within affinity and cgroup quota, at least 1. `logical` 1: hyper-threads count. */
+/* Processors the process may use: physical cores within affinity and cgroup quota, at least 1. `logical` 1: hyper-threads count.
+ * Without files only affinity is known. */
 unsigned sl_cpu_count(int logical);
 
 /* ---- clock ---- */
@@ -54,16 +63,17 @@ void sl_os_free(void *block, size_t bytes, void *user);
 
 /* ---- files ---- */
 typedef struct sl_file sl_file;
-sl_status sl_file_open(sl_file **out, const struct sl_mem *mem, const char *path);         /* for reading; a folder is SL_ERR_IO */
-void sl_file_close(sl_file *file, const struct sl_mem *mem);
+sl_status sl_file_open(sl_file **out, const struct sl_mem *mem, const char *path);         /* for reading; what is no regular file or block device is SL_ERR_IO */
+void sl_file_close(sl_file *file, const struct sl_mem *mem);                               /* NULL is fine */
 uint64_t sl_file_size(const sl_file *file);
 /* Up to `bytes` bytes at `offset`: short counts are retried; *got < bytes only at the end of the file. Any thread. */
 sl_status sl_file_read(const sl_file *file, uint64_t offset, void *to, size_t bytes, size_t *got);
-sl_status sl_file_map(const sl_file *file, const void **data);          /* whole file, private, read only; unmapped by close */
+sl_status sl_file_map(sl_file *file, const void **data);                /* whole file, private, read only; unmapped by close. One thread at a time */
 
 /* ---- modules ---- */
 typedef struct sl_module sl_module;
-/* `name` is a path, or a bare file name that is looked for beside the library and then where the system looks. */
+/* `name` is a path, or a bare file name that is looked for beside the library (or the program it is linked into) and then where the
+ * system looks. SL_ERR_BACKEND if it cannot be loaded. */
 sl_status sl_module_open(sl_module **out, const struct sl_mem *mem, const char *name);
 void *sl_module_symbol(sl_module *module, const char *symbol);         /* NULL if absent */
 void sl_module_close(sl_module *module, const struct sl_mem *mem);

@@ -1,2 +1,91 @@
 /* SPDX-License-Identifier: MIT */
-typedef int sl_placeholder_;
+/* platform_none.c - the parts of platform.h that a build leaves out: one thread computes, and nothing is read from paths. */
+#include "platform.h"
+
+#if !SL_WITH_THREADS
+
+sl_status sl_thread_start(sl_thread **out, const struct sl_mem *mem, void (*fn)(void *arg), void *arg)
+{
+    (void)mem, (void)fn, (void)arg;
+    *out = NULL;
+    return sl_fail(SL_ERR_UNSUPPORTED, "threads: left out of this build");
+}
+
+void sl_thread_join(sl_thread *thread, const struct sl_mem *mem) { (void)thread, (void)mem; }
+
+sl_status sl_mutex_init(sl_mutex *mutex)
+{
+    *mutex = 0;
+    return SL_OK;
+}
+
+void sl_mutex_destroy(sl_mutex *mutex) { (void)mutex; }
+void sl_mutex_lock(sl_mutex *mutex) { (void)mutex; }
+void sl_mutex_unlock(sl_mutex *mutex) { (void)mutex; }
+
+sl_status sl_cond_init(sl_cond *cond)
+{
+    *cond = 0;
+    return SL_OK;
+}
+
+void sl_cond_destroy(sl_cond *cond) { (void)cond; }
+void sl_cond_wait(sl_cond *cond, sl_mutex *mutex) { (void)cond, (void)mutex; }
+void sl_cond_broadcast(sl_cond *cond) { (void)cond; }
+void sl_thread_yield(void) {}
+
+unsigned sl_cpu_count(int logical)
+{
+    (void)logical;
+    return 1;
+}
+
+#endif
+
+#if !SL_WITH_FILES
+
+sl_status sl_file_open(sl_file **out, const struct sl_mem *mem, const char *path)
+{
+    (void)mem, (void)path;
+    *out = NULL;
+    return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
+}
+
+void sl_file_close(sl_file *file, const struct sl_mem *mem) { (void)file, (void)mem; }
+
+uint64_t sl_file_size(const sl_file *file)
+{
+    (void)file;
+    return 0;
+}
+
+sl_status sl_file_read(const sl_file *file, uint64_t offset, void *to, size_t bytes, size_t *got)
+{
+    (void)file, (void)offset, (void)to, (void)bytes;
+    *got = 0;
+    return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
+}
+
+sl_status sl_file_map(sl_file *file, const void **data)
+{
+    (void)file;
+    *data = NULL;
+    return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
+}
+
+sl_status sl_module_open(sl_module **out, const struct sl_mem *mem, const char *name)
+{
+    (void)mem, (void)name;
+    *out = NULL;
+    return sl_fail(SL_ERR_UNSUPPORTED, "modules: left out of this build");
+}
+
+void *sl_module_symbol(sl_module *module, const char *symbol)
+{
+    (void)module, (void)symbol;
+    return NULL;
+}
+
+void sl_module_close(sl_module *module, const struct sl_mem *mem) { (void)module, (void)mem; }
+
+#endif

@@ -1,2 +1,488 @@
 /* SPDX-License-Identifier: MIT */
-typedef int sl_placeholder_;
+/* platform_posix.c - platform.h on POSIX systems. What only Linux knows (affinity, cgroups, topology, huge pages) is asked for where
+ * it is there and left alone elsewhere. */
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#include "platform.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#if SL_WITH_THREADS
+#include <sched.h>
+#include <signal.h>
+#endif
+#if SL_WITH_FILES
+#include <dlfcn.h>
+#endif
+
+/* ---- clock ---- */
+
+uint64_t sl_clock_ns(void)
+{
+    struct timespec t;
+    if (clock_gettime(CLOCK_MONOTONIC, &t))
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- memory ---- */
+
+enum { HUGE_PAGE = 2 << 20 };
+
+void *sl_os_alloc(size_t bytes, size_t alignment, void *user)
+{
+    (void)user;
+    void *p = NULL;
+    int large = bytes >= 2 * (size_t)HUGE_PAGE;
+    if (alignment < sizeof(void *))
+        alignment = sizeof(void *);
+    if (large && alignment < HUGE_PAGE)
+        alignment = HUGE_PAGE;
+    if (posix_memalign(&p, alignment, bytes ? bytes : 1))
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    if (large)      /* only advice: without huge pages the same memory is slower */
+        (void)madvise(p, bytes & ~((size_t)HUGE_PAGE - 1), MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+void sl_os_free(void *block, size_t bytes, void *user)
+{
+    (void)bytes, (void)user;
+    free(block);
+}
+
+/* ---- threads ---- */
+
+#if SL_WITH_THREADS
+
+struct sl_thread {
+    pthread_t id;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void *thread_main(void *arg)
+{
+    sl_thread *thread = arg;
+    thread->fn(thread->arg);
+    return NULL;
+}
+
+sl_status sl_thread_start(sl_thread **out, const struct sl_mem *mem, void (*fn)(void *arg), void *arg)
+{
+    *out = NULL;
+    sl_thread *thread = sl_mem_alloc(mem, 1, sizeof *thread);
+    if (!thread)
+        return SL_ERR_NOMEM;
+    thread->fn = fn;
+    thread->arg = arg;
+    /* A new thread inherits the mask: signals of the host must arrive at the host's threads, not at ours. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int e = pthread_create(&thread->id, NULL, thread_main, thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (e) {
+        sl_mem_free(mem, thread);
+        return sl_fail(SL_ERR_NOMEM, "a thread could not be started (error %d)", e);
+    }
+    *out = thread;
+    return SL_OK;
+}
+
+void sl_thread_join(sl_thread *thread, const struct sl_mem *mem)
+{
+    if (!thread)
+        return;
+    pthread_join(thread->id, NULL);
+    sl_mem_free(mem, thread);
+}
+
+sl_status sl_mutex_init(sl_mutex *mutex)
+{
+    int e = pthread_mutex_init(mutex, NULL);
+    return e ? sl_fail(SL_ERR_NOMEM, "a mutex could not be made (error %d)", e) : SL_OK;
+}
+
+void sl_mutex_destroy(sl_mutex *mutex) { pthread_mutex_destroy(mutex); }
+void sl_mutex_lock(sl_mutex *mutex) { pthread_mutex_lock(mutex); }
+void sl_mutex_unlock(sl_mutex *mutex) { pthread_mutex_unlock(mutex); }
+
+sl_status sl_cond_init(sl_cond *cond)
+{
+    int e = pthread_cond_init(cond, NULL);
+    return e ? sl_fail(SL_ERR_NOMEM, "a condition variable could not be made (error %d)", e) : SL_OK;
+}
+
+void sl_cond_destroy(sl_cond *cond) { pthread_cond_destroy(cond); }
+void sl_cond_wait(sl_cond *cond, sl_mutex *mutex) { pthread_cond_wait(cond, mutex); }
+void sl_cond_broadcast(sl_cond *cond) { pthread_cond_broadcast(cond); }
+void sl_thread_yield(void) { sched_yield(); }
+
+/* ---- threads: how many processors ---- */
+
+#ifdef __linux__
+
+enum { PATH_BYTES = 512, LINE_BYTES = 256, CPU_SETS = 8 };     /* 8 x 1024 processors */
+
+#if SL_WITH_FILES
+
+/* The first `bytes` - 1 bytes of a small text file, terminated; 0 if it cannot be read. */
+static size_t text_of(const char *path, char *to, size_t bytes)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    size_t n = 0;
+    while (n + 1 < bytes) {
+        ssize_t got = read(fd, to + n, bytes - 1 - n);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        n += (size_t)got;
+    }
+    close(fd);
+    to[n] = 0;
+    return n;
+}
+
+/* A decimal number at *text, which moves behind it; -1 if there is none ("max", "-1") or it is absurd. */
+static long long number_at(const char **text)
+{
+    long long n = 0;
+    const char *p = *text;
+    while (*p == ' ' || *p == '\t' || *p == '\n')
+        p++;
+    if (*p < '0' || *p > '9')
+        return -1;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        if (n > LLONG_MAX / 10 - 1)
+            return -1;
+        n = n * 10 + (*p - '0');
+    }
+    *text = p;
+    return n;
+}
+
+/* Whole processors that quota per period pays for; `most` if there is no quota. Rounded down: a worker that is throttled holds all
+ * others up at the next barrier, so a fraction of a processor is worth less than none. */
+static unsigned quota_of(long long quota, long long period, unsigned most)
+{
+    if (quota <= 0 || period <= 0 || quota / period >= (long long)most)
+        return most;
+    return quota < period ? 1 : (unsigned)(quota / period);
+}
+
+/* Lowest quota on the way from group `group` up to the root of the hierarchy mounted at `mount`. Groups that cannot be seen (a container
+ * shows only its own, as the root) have no files and do not count. */
+static unsigned quota_along(const char *mount, const char *group, size_t group_length, int v2, unsigned most)
+{
+    char path[PATH_BYTES], text[64];
+    for (;;) {
+        const char *p = text;
+        long long quota = -1, period = -1;
+        if (snprintf(path, sizeof path, "%s%.*s/%s", mount, (int)group_length, group, v2 ? "cpu.max" : "cpu.cfs_quota_us") < PATH_BYTES && text_of(path, text, sizeof text)) {
+            quota = number_at(&p);
+            if (!v2 && snprintf(path, sizeof path, "%s%.*s/cpu.cfs_period_us", mount, (int)group_length, group) < PATH_BYTES && text_of(path, text, sizeof text))
+                p = text;
+            period = number_at(&p);
+        }
+        most = quota_of(quota, period, most);
+        if (!group_length)
+            return most;
+        do
+            group_length--;
+        while (group_length && group[group_length] != '/');
+    }
+}
+
+/* Whether `name` is one of `names`, which commas part. */
+static int lists(const char *names, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *p = names; p; p = strchr(p, ',')) {
+        p += *p == ',';
+        if (!strncmp(p, name, n) && (p[n] == ',' || !p[n]))
+            return 1;
+    }
+    return 0;
+}
+
+/* The processors that the cgroups of this process allow, at most `most`. */
+static unsigned quota_limit(unsigned most)
+{
+    char text[2048];
+    if (!text_of("/proc/self/cgroup", text, sizeof text))
+        return most;
+    for (char *line = text, *next; *line; line = next) {        /* "id:controllers:group" */
+        char *end = strchr(line, '\n');
+        next = end ? end + 1 : line + strlen(line);
+        if (end)
+            *end = 0;
+        char *names = strchr(line, ':'), *group = names ? strchr(names + 1, ':') : NULL;
+        if (!group || strlen(group) > PATH_BYTES)
+            continue;
+        *names++ = 0;
+        *group++ = 0;
+        size_t length = strcmp(group, "/") ? strlen(group) : 0;
+        int v2 = !*names && !strcmp(line, "0");
+        if (v2)
+            most = quota_along("/sys/fs/cgroup", group, length, 1, most);
+        else if (lists(names, "cpu"))
+            most = quota_along("/sys/fs/cgroup/cpu", group, length, 0, most);
+    }
+    return most;
+}
+
+/* Whether a lower processor of `set` shares the core of `cpu`. */
+static int shares_core(unsigned cpu, const cpu_set_t *set, size_t set_bytes)
+{
+    char path[96], text[LINE_BYTES];
+    const char *p = text;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", cpu);
+    if (!text_of(path, text, sizeof text))
+        return 0;
+    for (;;) {      /* "0,4" or "0-1" */
+        long long first = number_at(&p), last = first;
+        if (*p == '-') {
+            p++;
+            last = number_at(&p);
+        }
+        for (long long other = first; first >= 0 && other <= last && other < (long long)cpu; other++)
+            if (CPU_ISSET_S((size_t)other, set_bytes, set))
+                return 1;
+        if (*p++ != ',')
+            return 0;
+    }
+}
+
+#else
+
+static unsigned quota_limit(unsigned most) { return most; }
+
+static int shares_core(unsigned cpu, const cpu_set_t *set, size_t set_bytes)
+{
+    (void)cpu, (void)set, (void)set_bytes;
+    return 0;
+}
+
+#endif
+
+unsigned sl_cpu_count(int logical)
+{
+    cpu_set_t set[CPU_SETS];
+    unsigned n = 0;
+    memset(set, 0, sizeof set);
+    if (sched_getaffinity(0, sizeof set, set)) {
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        n = online > 0 ? (unsigned)online : 1;
+    } else {
+        for (unsigned cpu = 0; cpu < CPU_SETS * CPU_SETSIZE; cpu++)
+            if (CPU_ISSET_S(cpu, sizeof set, set) && (logical || !shares_core(cpu, set, sizeof set)))
+                n++;
+    }
+    return quota_limit(n ? n : 1);
+}
+
+#else
+
+unsigned sl_cpu_count(int logical)
+{
+    (void)logical;
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (unsigned)online : 1;
+}
+
+#endif
+#endif
+
+/* ---- files ---- */
+
+#if SL_WITH_FILES
+
+struct sl_file {
+    int fd;
+    uint64_t size;
+    void *map;      /* or NULL */
+};
+
+/* Reasons in our own words: strerror speaks the language of the host's locale. */
+static sl_status fail_errno(const char *what, int e)
+{
+    static const struct { int value; const char *text; } reasons[] = {
+        { ENOENT, "no such file" }, { EACCES, "permission denied" }, { ENOTDIR, "part of the path is not a folder" },
+        { EISDIR, "it is a folder" }, { EMFILE, "too many open files" }, { ENFILE, "too many open files" }, { EIO, "input/output error" },
+        { ENAMETOOLONG, "the path is too long" }, { ELOOP, "too many links" }, { ENOMEM, "no memory" }, { ESTALE, "stale file handle" },
+    };
+    const char *text = "system error";
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+        if (reasons[i].value == e)
+            text = reasons[i].text;
+    return sl_fail(e == ENOMEM ? SL_ERR_NOMEM : SL_ERR_IO, "%s: %s (error %d)", what, text, e);
+}
+
+/* The size of what is open at fd, which must be something that can be read at any place. */
+static sl_status size_of(int fd, uint64_t *size)
+{
+    struct stat st;
+    if (fstat(fd, &st))
+        return fail_errno("cannot open", errno);
+    if (S_ISDIR(st.st_mode))
+        return fail_errno("cannot open", EISDIR);
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return sl_fail(SL_ERR_IO, "cannot open: not a regular file");
+    off_t end = S_ISBLK(st.st_mode) ? lseek(fd, 0, SEEK_END) : st.st_size;
+    if (end < 0)
+        return fail_errno("cannot find the end", errno);
+    *size = (uint64_t)end;
+    return SL_OK;
+}
+
+sl_status sl_file_open(sl_file **out, const struct sl_mem *mem, const char *path)
+{
+    *out = NULL;
+    int fd;
+    do      /* O_NONBLOCK: a pipe is refused below, not waited for */
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return fail_errno("cannot open", errno);
+    uint64_t size = 0;
+    sl_status s = size_of(fd, &size);
+    sl_file *file = s == SL_OK ? sl_mem_alloc(mem, 1, sizeof *file) : NULL;
+    if (!file) {
+        close(fd);
+        return s == SL_OK ? SL_ERR_NOMEM : s;
+    }
+    *file = (sl_file) { fd, size, NULL };
+    *out = file;
+    return SL_OK;
+}
+
+void sl_file_close(sl_file *file, const struct sl_mem *mem)
+{
+    if (!file)
+        return;
+    if (file->map)
+        munmap(file->map, (size_t)file->size);
+    close(file->fd);
+    sl_mem_free(mem, file);
+}
+
+uint64_t sl_file_size(const sl_file *file) { return file->size; }
+
+sl_status sl_file_read(const sl_file *file, uint64_t offset, void *to, size_t bytes, size_t *got)
+{
+    *got = 0;
+    while (*got < bytes) {
+        size_t want = bytes - *got;
+        if (want > 1 << 30)
+            want = 1 << 30;     /* systems refuse or shorten larger reads */
+        if (offset > INT64_MAX - want)
+            return sl_fail(SL_ERR_RANGE, "cannot read: no such place in a file");
+        ssize_t n = pread(file->fd, (char *)to + *got, want, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno("cannot read", errno);
+        if (n == 0)
+            return SL_OK;
+        *got += (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return SL_OK;
+}
+
+sl_status sl_file_map(sl_file *file, const void **data)
+{
+    *data = NULL;
+    if (!file->map) {
+        if (!file->size)
+            return sl_fail(SL_ERR_IO, "cannot map: the file is empty");
+        if (file->size > SIZE_MAX)
+            return sl_fail(SL_ERR_OVERFLOW, "cannot map: the file is larger than the address space");
+        void *map = mmap(NULL, (size_t)file->size, PROT_READ, MAP_PRIVATE, file->fd, 0);
+        if (map == MAP_FAILED)
+            return fail_errno("cannot map", errno);
+        file->map = map;
+    }
+    *data = file->map;
+    return SL_OK;
+}
+
+/* ---- modules ---- */
+
+struct sl_module {
+    void *handle;
+};
+
+/* Path of `name` in the folder of the library; *out is NULL if that is unknown. To be freed. */
+static sl_status beside_library(char **out, const sl_mem *mem, const char *name)
+{
+    static const char here = 0;     /* an address inside the library */
+    Dl_info info;
+    *out = NULL;
+    const char *slash = dladdr(&here, &info) && info.dli_fname ? strrchr(info.dli_fname, '/') : NULL;
+    if (!slash)
+        return SL_OK;
+    size_t folder = (size_t)(slash - info.dli_fname) + 1, n = strlen(name) + 1;
+    char *path = sl_mem_alloc(mem, folder + n, 1);
+    if (!path)
+        return SL_ERR_NOMEM;
+    memcpy(path, info.dli_fname, folder);
+    memcpy(path + folder, name, n);
+    *out = path;
+    return SL_OK;
+}
+
+/* Loads `path`, in a structure that exists already: a loaded module must never be lost for want of memory. */
+static sl_status load(sl_module *module, const char *path)
+{
+    module->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (module->handle)
+        return SL_OK;
+    const char *why = dlerror();
+    return sl_fail(SL_ERR_BACKEND, "cannot load the module: %s", why ? why : path);
+}
+
+sl_status sl_module_open(sl_module **out, const struct sl_mem *mem, const char *name)
+{
+    *out = NULL;
+    char *beside = NULL;
+    if (!strchr(name, '/'))
+        SL_TRY(beside_library(&beside, mem, name));
+    /* A module that is there but does not load is an error, not a reason to look elsewhere. */
+    int found = beside && !access(beside, F_OK);
+    sl_module *module = sl_mem_alloc(mem, 1, sizeof *module);
+    sl_status s = module ? load(module, found ? beside : name) : SL_ERR_NOMEM;
+    sl_mem_free(mem, beside);
+    if (s == SL_OK)
+        *out = module;
+    else
+        sl_mem_free(mem, module);
+    return s;
+}
+
+void *sl_module_symbol(sl_module *module, const char *symbol) { return dlsym(module->handle, symbol); }
+
+void sl_module_close(sl_module *module, const struct sl_mem *mem)
+{
+    if (!module)
+        return;
+    dlclose(module->handle);
+    sl_mem_free(mem, module);
+}
+
+#endif
