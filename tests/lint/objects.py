@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Searches the compiled objects of lib/ and backends/: objects.py READELF ARCHIVE
+
+- Every name that they take from outside must stand in imports.txt. So nothing can exit, abort, print, read the environment, take a lock
+  on the locale or call a libm function whose bits depend on the machine, without somebody having written it down there.
+- No object may have writable data: the library keeps no state outside its handles. The one exception is the sentence of
+  sl_last_error(), one per thread.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+# May not even be written into imports.txt.
+NEVER = re.compile(r'exit|_exit|_Exit|quick_exit|abort|__assert\w*|v?f?printf|puts|fputs|f?putc|putchar|perror|stdout|stderr|stdin|std(out|err)'
+                   r'|(secure_)?getenv|setenv|putenv|environ|setlocale|uselocale|localeconv|strto[dfl]d?|atof|s?scanf|signal|sigaction|raise|kill|_?longjmp'
+                   r'|_?_?setjmp|s?rand(om)?(_r)?|exp[2f]?|expm1f?|logf?|log2f?|log10f?|powf?|sinf?|cosf?|tanf?|tanhf?|erff?|sqrtf?')
+# Put there by the compiler and the linker, whatever the source says.
+COMPILER = re.compile(r'_GLOBAL_OFFSET_TABLE_|__stack_chk_(fail|guard)|__tls_get_addr|_TLS_MODULE_BASE_|__(aarch64_)?(cas|swp|ldadd|ldclr|ldeor|ldset)\d+_\w+'
+                      r'|__(u?div|u?mod|mul|fix|float|extend|trunc)\w+[td]i\d*')
+WRITABLE = re.compile(r'\.(data(?!\.rel\.ro)|bss|tdata|tbss|init_array|fini_array|ctors|dtors)')
+SENTENCE = re.compile(r'status\.c')         # the object that owns it
+
+SECTION = re.compile(r'^\s*\[\s*(\d+)\]\s+(\S+)\s+(\S+)\s+[0-9a-f]+\s+[0-9a-f]+\s+([0-9a-f]+)\s+[0-9a-f]+\s+(\w*)', re.M)
+SYMBOL = re.compile(r'^\s*\d+:\s+[0-9a-f]+\s+\w+\s+(\w+)\s+(LOCAL|GLOBAL|WEAK|UNIQUE)\s+\w+.*?\s(UND|ABS|COM|\d+)\s+(\S+)$', re.M)
+
+
+def objects(readelf, archive):
+    """(name, readelf's text) of every object in the archive."""
+    text = subprocess.run([readelf, '-SsW', archive], capture_output=True, text=True, check=True).stdout
+    parts = re.split(r'^File: (.*)$', text, flags=re.M)
+    return list(zip(parts[1::2], parts[2::2]))
+
+
+def allowed():
+    lines = (pathlib.Path(__file__).parent / 'imports.txt').read_text().splitlines()
+    names = {word for line in lines for word in line.split('#')[0].split()}
+    for name in sorted(names):
+        if NEVER.fullmatch(name):
+            print(f'imports.txt allows {name}, which the library never calls')
+            sys.exit(1)
+    return names
+
+
+def plain(name):
+    """Without the version and the marks of fortified calls: __memcpy_chk is memcpy."""
+    name = name.split('@')[0]
+    checked = re.fullmatch(r'__(\w+)_chk', name)
+    return checked.group(1) if checked else name
+
+
+def main(readelf, archive):
+    rows = objects(readelf, archive)
+    known = allowed()
+    defined, imports, faults = set(), {}, []
+    for path, text in rows:
+        source = re.split(r'[/\[(]', path)[-1].rstrip('])')
+        for _, name, kind, size, flags in SECTION.findall(text):
+            if 'W' in flags and int(size, 16) and WRITABLE.match(name):
+                if not (name.startswith('.tbss') and SENTENCE.search(source)):
+                    faults.append(f'{source}: {int(size, 16)} bytes of writable data in {name}')
+        for kind, binding, section, name in SYMBOL.findall(text):
+            if section == 'COM':
+                faults.append(f'{source}: the writable variable {name}')
+            elif section == 'UND':
+                imports.setdefault(plain(name), source)
+            elif binding != 'LOCAL':
+                defined.add(name.split('@')[0])
+    for name, source in sorted(imports.items()):
+        if name not in defined and name not in known and not COMPILER.fullmatch(name):
+            faults.append(f'{source}: takes {name} from outside, which is not in imports.txt')
+    for fault in faults:
+        print(fault)
+    print(f'{len(rows)} objects, {len(imports)} names from other objects or outside, {len(faults)} faults')
+    return 1 if faults or not rows or not defined else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(*sys.argv[1:]))
