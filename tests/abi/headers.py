@@ -17,10 +17,15 @@ def main(compiler, include, headers):
         print(f'{compiler} is not installed')
         return 77
     language, standards = LANGUAGES[compiler.endswith('++')]
+    include = pathlib.Path(include).resolve()
+    headers = {pathlib.Path(header).resolve() for header in headers}
     failed = 0
-    for header in headers:
+    for header in sorted(headers ^ set(include.rglob('*.h'))):
+        failed += 1
+        print(f'{header} is not both in the folder and in include/meson.build')
+    for header in sorted(headers):
         # Twice: the guard must hold too.
-        name = pathlib.Path(header).relative_to(include)
+        name = header.relative_to(include)
         source = f'#include <{name}>\n#include <{name}>\n'
         for standard in standards:
             command = [compiler, f'-std={standard}', '-Wall', '-Wextra', '-pedantic', '-Wshadow', '-Werror', '-fsyntax-only', '-x', language,
