@@ -10,7 +10,7 @@
 #include "backend.h"
 #include "blocks.h"
 #include "op.h"
-#include "platform.h"
+#include "threads.h"
 
 /* CPU levels, worst first; a level includes those before it of the same machine. X(NAME, "name", bit). */
 #define CPU_LEVELS(X) \
@@ -24,6 +24,13 @@ enum {
 /* Set of levels that this processor has (CPUID and operating system asked afresh; cheap). */
 uint32_t cpu_features(void);
 
+/* One level's implementations. */
+typedef struct cpu_list { uint32_t level; const sl_impl *impls; const size_t *n; } cpu_list;
+/* All lists of this build, best first, whether the machine has their level or not: for tests. Returns how many. */
+size_t cpu_lists(const cpu_list **lists);
+
+extern const sl_backend sl_backend_cpu;
+
 /* Where weights lie: one entry per placed weight. */
 typedef struct cpu_segment {
     uint8_t *base;
@@ -32,31 +39,26 @@ typedef struct cpu_segment {
     enum { CPU_ORIGIN_LIBRARY, CPU_ORIGIN_CALLER, CPU_ORIGIN_FLASH } origin;
 } cpu_segment;
 
-typedef struct cpu_pool cpu_pool;
-
 typedef struct cpu_device {
     sl_mem mem;
     sl_log log;
     uint32_t levels;                /* allowed by machine and ceiling */
-    cpu_pool *pool;
+    cpu_pool *pool;                 /* NULL: planning only */
+    unsigned n_threads;             /* of the pool, the caller included */
+    sl_mutex busy;                  /* held from begin to end of a pass: sessions take turns */
     const sl_impl **impls;          /* the best-first list */
     size_t n_impls;
     cpu_segment *segments;
     size_t n_segments;
 } cpu_device;
 
-/* ---- threads.c ---- */
-
-/* One task; `thread` < cpu_threads(). Other than SL_OK stops the remaining tasks; the first such status (with its sentence) is what cpu_parallel returns. */
-typedef sl_status cpu_task(void *arg, size_t task, unsigned thread);
-/* Runs tasks 0 .. n - 1, each once, on the pool and the calling thread; returns when all are done. SL_ERR_CANCELLED if the pass was cancelled: tested before every task,
- * so a task should take well under 10 ms. Floating-point state is set to nearest, no flush, masked (and restored) around the tasks of every thread. */
-sl_status cpu_parallel(cpu_device *device, size_t n, cpu_task *task, void *arg);
-unsigned cpu_threads(const cpu_device *device);
+/* Runs tasks on the device's pool: see cpu_pool_run. A task should take well under 10 ms, for cancelling. */
+static inline sl_status cpu_parallel(cpu_device *device, size_t n, cpu_task *task, void *arg) { return cpu_pool_run(device->pool, n, task, arg); }
 
 /* ---- panel.c: the layout of weights ---- */
 
-/* 16 rows of a matrix. Panels of one matrix follow each other; the last is filled up with zero blocks. See panel.c for each type's bytes. */
+/* 16 rows of a matrix. Panels of one matrix follow each other, the last is filled up with zero blocks; of n_mat matrices each begins with a panel
+ * of its own, so there are n_mat * ceil(n_out / 16). See panel.c for each type's bytes. */
 enum { CPU_PANEL = 16 };
 
 /* What place() hands out. */

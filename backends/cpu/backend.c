@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/* backend.c - the CPU backend: its best-first list of implementations, opening a device, placing weights, memory. */
+#include "cpu.h"
+
+#include <string.h>
+
+/* ---- the list ---- */
+
+/* Implementations by level, best first. X(level, array). The generic array holds the operations that every level shares; the scalar ones end the list. */
+#if defined(__x86_64__)
+#define CPU_LISTS(X) \
+    SL_ROW(LEVEL_AVX512VNNI, X(CPU_AVX512VNNI, avx512vnni)) SL_ROW(LEVEL_AVX512, X(CPU_AVX512, avx512)) SL_ROW(LEVEL_AVX2, X(CPU_AVX2, avx2)) \
+    X(CPU_SCALAR, generic) SL_ROW(LEVEL_SCALAR_FMA, X(CPU_SCALAR_FMA, scalar_fma)) X(CPU_SCALAR, scalar)
+#elif defined(__aarch64__)
+#define CPU_LISTS(X) SL_ROW(LEVEL_DOTPROD, X(CPU_DOTPROD, dotprod)) SL_ROW(LEVEL_NEON, X(CPU_NEON, neon)) X(CPU_SCALAR, generic) X(CPU_SCALAR, scalar)
+#else
+#define CPU_LISTS(X) X(CPU_SCALAR, generic) X(CPU_SCALAR, scalar)
+#endif
+
+#define DECLARE(level, array) extern const sl_impl cpu_impls_##array[]; extern const size_t cpu_n_impls_##array;
+CPU_LISTS(DECLARE)
+#undef DECLARE
+
+static const cpu_list lists[] = {
+#define LIST(level, array) { level, cpu_impls_##array, &cpu_n_impls_##array },
+    CPU_LISTS(LIST)
+#undef LIST
+};
+
+size_t cpu_lists(const cpu_list **out)
+{
+    *out = lists;
+    return sizeof lists / sizeof *lists;
+}
+
+static sl_status build_list(cpu_device *dev)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        n += *lists[i].n;
+    dev->impls = sl_mem_alloc(&dev->mem, n, sizeof *dev->impls);
+    if (!dev->impls)
+        return SL_ERR_NOMEM;
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        for (size_t k = 0; k < *lists[i].n && lists[i].level & dev->levels; k++)
+            dev->impls[dev->n_impls++] = &lists[i].impls[k];
+    return SL_OK;
+}
+
+static const sl_impl *cpu_impl(void *device, size_t index)
+{
+    const cpu_device *dev = device;
+    return index < dev->n_impls ? dev->impls[index] : NULL;
+}
+
+/* ---- opening ---- */
+
+/* Levels up to and including the named one, of those that the machine has. */
+static sl_status choose_levels(uint32_t *levels, const char *ceiling)
+{
+    static const struct { const char *name; uint32_t bit; } names[] = {
+#define NAME(name, text, bit) { text, 1u << (bit) },
+        CPU_LEVELS(NAME)
+#undef NAME
+    };
+    const uint32_t have = cpu_features();
+    *levels = have;
+    if (!ceiling || !*ceiling)
+        return SL_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(ceiling, names[i].name)) {
+            if (!(have & names[i].bit))
+                return sl_fail(SL_ERR_UNSUPPORTED, "cpu level: this machine has no %s", ceiling);
+            uint32_t top = names[i].bit == CPU_SCALAR ? CPU_SCALAR_FMA : names[i].bit;      /* one source, whichever fma there is */
+            *levels = have & (2 * top - 1);
+            return SL_OK;
+        }
+    return sl_fail(SL_ERR_ARGUMENT, "cpu level: there is none called '%.40s'", ceiling);
+}
+
+static void cpu_close(void *device)
+{
+    cpu_device *dev = device;
+    const sl_mem mem = dev->mem;
+    cpu_pool_free(dev->pool);
+    for (size_t i = 0; i < dev->n_segments; i++)
+        if (dev->segments[i].origin == CPU_ORIGIN_LIBRARY)
+            sl_mem_pages_free(&mem, dev->segments[i].base, dev->segments[i].length);
+    sl_mem_free(&mem, dev->segments);
+    sl_mem_free(&mem, (void *)dev->impls);
+    sl_mutex_destroy(&dev->busy);
+    sl_mem_free(&mem, dev);
+}
+
+static sl_status cpu_open(void **device, const sl_backend_options *options)
+{
+    if (options->arith && strcmp(options->arith, "f32"))
+        return sl_fail(SL_ERR_UNSUPPORTED, "cpu: there is no arithmetic called '%.40s' in this version", options->arith);
+    uint32_t levels;
+    SL_TRY(choose_levels(&levels, options->cpu_level));
+    cpu_device *dev = sl_mem_alloc(options->mem, 1, sizeof *dev);
+    if (!dev)
+        return SL_ERR_NOMEM;
+    dev->mem = *options->mem;
+    dev->log = options->log ? *options->log : (sl_log) { 0 };
+    dev->levels = levels;
+    dev->n_threads = options->n_threads ? options->n_threads : sl_cpu_count(0);
+    sl_status status = sl_mutex_init(&dev->busy);
+    if (status != SL_OK) {
+        sl_mem_free(options->mem, dev);
+        return status;
+    }
+    status = build_list(dev);
+    if (status == SL_OK && !options->plan_only)
+        status = cpu_pool_create(&dev->pool, &dev->mem, dev->n_threads);
+    if (status != SL_OK)
+        cpu_close(dev);
+    else
+        *device = dev;
+    return status;
+}
+
+static unsigned cpu_threads(void *device, unsigned *n_worked)
+{
+    cpu_device *dev = device;
+    *n_worked = 0;
+    return dev->pool ? cpu_pool_threads(dev->pool, n_worked) : dev->n_threads;
+}
+
+/* ---- weights ---- */
+
+static uint64_t n_panels(const sl_weight *w) { return (uint64_t)w->n_mat * (uint64_t)((w->n_out + CPU_PANEL - 1) / CPU_PANEL); }
+
+static uint64_t cpu_weight_bytes(void *device, const sl_weight *weight, int in_place)
+{
+    (void)device;
+    return in_place ? 0 : n_panels(weight) * cpu_panel_bytes(weight->type, weight->n_in);
+}
+
+/* One weight on its way in. */
+typedef struct placing {
+    const sl_weight_source *source;
+    const sl_type_info *type;
+    cpu_matrix *matrix;
+    uint8_t *base;              /* of its segment */
+    uint8_t *buffers;           /* one per thread: 16 rows; NULL when used in place */
+    size_t row_bytes;
+    uint64_t first;             /* panel of task 0 */
+} placing;
+
+static sl_status check_rows(const placing *p, uint64_t row, const uint8_t *rows, uint64_t n)
+{
+    const int64_t blocks = p->source->weight->n_in / p->type->block_values;
+    int64_t bad = p->type->check(rows, (int64_t)n * blocks);
+    return bad < 0 ? SL_OK : sl_fail(SL_ERR_NONFINITE, "row %llu, block %llu: a number is infinite or not a number",
+                                     (unsigned long long)(row + (uint64_t)(bad / blocks)), (unsigned long long)(bad % blocks));
+}
+
+/* Reads, checks and packs one panel; or only checks 16 rows that are used in place. */
+static sl_status place_panel(void *arg, size_t task, unsigned thread)
+{
+    const placing *p = arg;
+    const sl_weight *w = p->source->weight;
+    const uint64_t per_matrix = (uint64_t)((w->n_out + CPU_PANEL - 1) / CPU_PANEL), panel = p->first + task, at = panel % per_matrix * CPU_PANEL;
+    const uint64_t n = (uint64_t)w->n_out - at < CPU_PANEL ? (uint64_t)w->n_out - at : CPU_PANEL;
+    const uint64_t row = panel / per_matrix * (uint64_t)w->n_out + at;
+    if (!p->buffers)
+        return check_rows(p, row, p->base + row * p->row_bytes, n);
+    uint8_t *rows = p->buffers + (size_t)thread * CPU_PANEL * p->row_bytes;
+    SL_TRY(p->source->read(row * p->row_bytes, rows, n * p->row_bytes, p->source->user));
+    SL_TRY(check_rows(p, row, rows, n));
+    cpu_panel_pack(w->type, w->n_in, rows, p->row_bytes, (int)n, p->base + panel * p->matrix->stride);
+    return SL_OK;
+}
+
+/* All panels, in shares of about 32 MiB, so that progress is told and cancelling works. */
+static sl_status place_panels(cpu_device *dev, placing *p)
+{
+    const uint64_t n = n_panels(p->source->weight), bytes = p->row_bytes * CPU_PANEL, share = (32u << 20) / bytes + 1;
+    for (p->first = 0; p->first < n; p->first += share) {
+        SL_TRY(cpu_parallel(dev, n - p->first < share ? n - p->first : share, place_panel, p));
+        SL_TRY(p->source->progress((p->first + share < n ? p->first + share : n) * bytes, p->source->user));
+    }
+    return SL_OK;
+}
+
+static sl_status add_segment(cpu_device *dev, const sl_weight_source *source, size_t bytes, size_t *index)
+{
+    SL_TRY(sl_mem_grow(&dev->mem, &dev->segments, dev->n_segments + 1, sizeof *dev->segments));
+    cpu_segment segment = { (uint8_t *)source->in_place, bytes, source->writable, source->writable ? CPU_ORIGIN_CALLER : CPU_ORIGIN_FLASH };
+    if (!source->in_place) {
+        segment = (cpu_segment) { sl_mem_pages(&dev->mem, bytes), bytes, 1, CPU_ORIGIN_LIBRARY };
+        if (!segment.base)
+            return SL_ERR_NOMEM;
+    }
+    *index = dev->n_segments;
+    dev->segments[dev->n_segments++] = segment;
+    return SL_OK;
+}
+
+static sl_status cpu_place(void *device, const sl_weight_source *source, void **handle)
+{
+    cpu_device *dev = device;
+    const sl_weight *w = source->weight;
+    placing p = { .source = source, .type = sl_type_get(w->type) };
+    p.row_bytes = sl_type_row_bytes(p.type, (size_t)w->n_in);
+    p.matrix = sl_mem_alloc(&dev->mem, 1, sizeof *p.matrix);
+    if (!p.matrix)
+        return SL_ERR_NOMEM;
+    *p.matrix = (cpu_matrix) { .type = w->type, .n_in = w->n_in, .n_out = w->n_out, .n_mat = w->n_mat, .packed = !source->in_place };
+    p.matrix->stride = source->in_place ? p.row_bytes : cpu_panel_bytes(w->type, w->n_in);
+    const uint64_t bytes = source->in_place ? (uint64_t)w->n_mat * (uint64_t)w->n_out * p.row_bytes : cpu_weight_bytes(dev, w, 0);
+    sl_status status = bytes > SIZE_MAX / 2 ? sl_fail(SL_ERR_OVERFLOW, "%llu bytes do not fit the address space", (unsigned long long)bytes)
+                                            : add_segment(dev, source, (size_t)bytes, &p.matrix->segment);
+    if (status == SL_OK) {
+        p.base = dev->segments[p.matrix->segment].base;
+        if (!source->in_place && !(p.buffers = sl_mem_alloc(&dev->mem, dev->n_threads, CPU_PANEL * p.row_bytes)))
+            status = SL_ERR_NOMEM;
+    }
+    if (status == SL_OK)
+        status = place_panels(dev, &p);
+    sl_mem_free(&dev->mem, p.buffers);
+    if (status != SL_OK)
+        sl_mem_free(&dev->mem, p.matrix);       /* its segment goes with the device: a load that fails closes it */
+    else
+        *handle = p.matrix;
+    return status;
+}
+
+static void cpu_unplace(void *device, void *handle) { sl_mem_free(&((cpu_device *)device)->mem, handle); }
+
+/* ---- memory and passes ---- */
+
+static sl_status cpu_alloc(void *device, size_t bytes, void **memory)
+{
+    *memory = sl_mem_pages(&((cpu_device *)device)->mem, bytes);
+    if (!*memory)
+        return SL_ERR_NOMEM;
+    memset(*memory, 0, bytes);
+    return SL_OK;
+}
+
+static void cpu_free(void *device, void *memory, size_t bytes) { sl_mem_pages_free(&((cpu_device *)device)->mem, memory, bytes); }
+
+static sl_status cpu_copy(void *device, void *to, const void *from, size_t bytes)
+{
+    (void)device;
+    memcpy(to, from, bytes);
+    return SL_OK;
+}
+
+static sl_status cpu_begin(void *device, const atomic_int *cancel)
+{
+    cpu_device *dev = device;
+    sl_mutex_lock(&dev->busy);
+    cpu_pool_cancel(dev->pool, cancel);
+    return SL_OK;
+}
+
+static sl_status cpu_end(void *device)
+{
+    cpu_device *dev = device;
+    cpu_pool_cancel(dev->pool, NULL);
+    sl_mutex_unlock(&dev->busy);
+    return SL_OK;
+}
+
+const sl_backend sl_backend_cpu = {
+    .contract = SL_BACKEND_CONTRACT, .name = "cpu", .open = cpu_open, .close = cpu_close, .impl = cpu_impl, .threads = cpu_threads,
+    .weight_bytes = cpu_weight_bytes, .place = cpu_place, .unplace = cpu_unplace,
+    .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy, .download = cpu_copy, .begin = cpu_begin, .end = cpu_end,
+};

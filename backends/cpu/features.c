@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* features.c - which levels this processor and operating system have. */
+#include "cpu.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* Register state that the operating system saves: XCR0. */
+static uint64_t saved_state(void)
+{
+    uint32_t lo, hi;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
+uint32_t cpu_features(void)
+{
+    uint32_t a, b, c, d, levels = CPU_SCALAR;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1))      /* OSXSAVE */
+        return levels;
+    const uint64_t state = saved_state();
+    const int avx = (state & 6) == 6 && (c >> 28 & 1), fma = c >> 12 & 1, f16c = c >> 29 & 1;
+    if (!avx || !fma)
+        return levels;
+    levels |= CPU_SCALAR_FMA;
+    if (!f16c || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b >> 5 & 1))
+        return levels;
+    levels |= CPU_AVX2;
+    const uint32_t f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+    if ((state & 0xe6) != 0xe6 || (b & f_dq_bw_vl) != f_dq_bw_vl)
+        return levels;
+    levels |= CPU_AVX512;
+    if (!(c >> 11 & 1))
+        return levels;
+    levels |= CPU_AVX512VNNI;
+    if ((state >> 17 & 3) == 3 && (d >> 22 & 1) && (d >> 24 & 1) && (d >> 25 & 1))      /* amx-bf16, amx-tile, amx-int8 */
+        levels |= CPU_AMX;
+    return levels;
+}
+
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+uint32_t cpu_features(void)
+{
+    const unsigned long caps = getauxval(AT_HWCAP), caps2 = getauxval(AT_HWCAP2);
+    uint32_t levels = CPU_SCALAR | CPU_SCALAR_FMA | CPU_NEON;
+    if (caps >> 20 & 1)         /* HWCAP_ASIMDDP */
+        levels |= CPU_DOTPROD;
+    if (caps2 >> 13 & 1)        /* HWCAP2_I8MM */
+        levels |= CPU_I8MM;
+    return levels;
+}
+
+#else
+uint32_t cpu_features(void) { return CPU_SCALAR; }
+#endif

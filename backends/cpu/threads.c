@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* threads.c - the worker pool of a device.
+ *
+ * A job is n tasks. Its ticket holds the job's number and the next free task in one atomic word; a thread takes a task by compare-and-swap, so
+ * a worker that slept through jobs can never take one of a later job by mistake. The job is over when all its tasks are done; a worker that
+ * is late or asleep does not hold it up. Which thread runs a task never matters to the result. Workers spin at most SPIN_NS, then
+ * sleep; with more threads than processors they do not spin, and no more are woken than there are processors. */
+#include "threads.h"
+
+#include "fpenv.h"
+
+#include <string.h>
+
+enum { SPIN_NS = 20000, SPINS_PER_LOOK = 64, SENTENCE_BYTES = 512 };
+
+typedef struct worker {
+    cpu_pool *pool;
+    unsigned index;
+    sl_thread *thread;
+} worker;
+
+struct cpu_pool {
+    sl_mem mem;
+    unsigned n_threads, n_processors;
+    worker *workers;                    /* [n_threads]; 0 is the caller and has no thread */
+    atomic_uchar *worked;               /* [n_threads] */
+    sl_mutex lock;                      /* around sleeping and waking, and the first failure */
+    sl_cond wake, over;
+    atomic_uint n_asleep;
+    atomic_int caller_asleep, stop;
+
+    _Alignas(64) _Atomic uint64_t ticket;   /* job number << 32 | next task */
+    _Alignas(64) atomic_uint n_done;
+    atomic_uint n_tasks;
+    _Atomic uint32_t roll_call;         /* number of the job that gives every thread its own share; 0: none. See cpu_pool_run */
+    _Atomic(cpu_task *) task;
+    _Atomic(void *) arg;
+    _Atomic(const atomic_int *) cancel;
+    atomic_int status;                  /* of the first failure */
+    char sentence[SENTENCE_BYTES];
+};
+
+static void fail(cpu_pool *pool, sl_status status)
+{
+    sl_mutex_lock(&pool->lock);
+    if (atomic_load(&pool->status) == SL_OK) {
+        memcpy(pool->sentence, sl_last_error(), SENTENCE_BYTES - 1);
+        atomic_store(&pool->status, status);
+    }
+    sl_mutex_unlock(&pool->lock);
+}
+
+static void run_task(cpu_pool *pool, cpu_task *task, void *arg, size_t index, unsigned thread, unsigned n)
+{
+    const atomic_int *cancel = atomic_load_explicit(&pool->cancel, memory_order_relaxed);
+    if (atomic_load_explicit(&pool->status, memory_order_relaxed) == SL_OK) {
+        sl_status status = cancel && atomic_load_explicit(cancel, memory_order_relaxed) ? sl_fail(SL_ERR_CANCELLED, "cancelled") : task(arg, index, thread);
+        if (status != SL_OK)
+            fail(pool, status);
+    }
+    atomic_store_explicit(&pool->worked[thread], 1, memory_order_relaxed);
+    if (atomic_fetch_add(&pool->n_done, 1) + 1 == n && atomic_load(&pool->caller_asleep)) {
+        sl_mutex_lock(&pool->lock);
+        sl_cond_broadcast(&pool->over);
+        sl_mutex_unlock(&pool->lock);
+    }
+}
+
+/* Takes tasks of job `number` until there are none. */
+static void work(cpu_pool *pool, uint32_t number, unsigned thread)
+{
+    const unsigned n = atomic_load_explicit(&pool->n_tasks, memory_order_relaxed);
+    cpu_task *task = atomic_load_explicit(&pool->task, memory_order_relaxed);
+    void *arg = atomic_load_explicit(&pool->arg, memory_order_relaxed);
+    if (atomic_load_explicit(&pool->roll_call, memory_order_relaxed) == number) {
+        /* Nobody else takes these, so the job, and with it task and arg, is alive until this thread is through. */
+        for (unsigned i = thread; i < n; i += pool->n_threads)
+            run_task(pool, task, arg, i, thread, n);
+        return;
+    }
+    uint64_t ticket = atomic_load(&pool->ticket);
+    while ((uint32_t)(ticket >> 32) == number && (uint32_t)ticket < n)
+        if (atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket + 1)) {
+            run_task(pool, task, arg, (uint32_t)ticket, thread, n);
+            ticket = atomic_load(&pool->ticket);
+        }
+}
+
+static int fresh(cpu_pool *pool, uint32_t seen) { return atomic_load(&pool->stop) || (uint32_t)(atomic_load(&pool->ticket) >> 32) != seen; }
+
+/* Waits for a job that was not seen yet: spins a little, then sleeps. */
+static void await_job(cpu_pool *pool, uint32_t seen)
+{
+    if (pool->n_threads <= pool->n_processors)
+        for (uint64_t end = sl_clock_ns() + SPIN_NS; sl_clock_ns() < end;)
+            for (int i = 0; i < SPINS_PER_LOOK; i++) {
+                if (fresh(pool, seen))
+                    return;
+                sl_cpu_relax();
+            }
+    sl_mutex_lock(&pool->lock);
+    atomic_fetch_add(&pool->n_asleep, 1);
+    while (!fresh(pool, seen))
+        sl_cond_wait(&pool->wake, &pool->lock);
+    atomic_fetch_sub(&pool->n_asleep, 1);
+    sl_mutex_unlock(&pool->lock);
+}
+
+static void worker_main(void *arg)
+{
+    worker *w = arg;
+    cpu_pool *pool = w->pool;
+    uint32_t seen = 0;
+    sl_fp_enter();
+    while (!atomic_load(&pool->stop)) {
+        await_job(pool, seen);
+        seen = (uint32_t)(atomic_load(&pool->ticket) >> 32);
+        if (!atomic_load(&pool->stop))
+            work(pool, seen, w->index);
+    }
+}
+
+/* Wakes sleepers for a job of n tasks: as many as can help, and no more than there are processors. */
+static void wake_workers(cpu_pool *pool, size_t n, int all)
+{
+    unsigned asleep = atomic_load(&pool->n_asleep);
+    if (!asleep)
+        return;
+    unsigned others = pool->n_threads - 1, awake = others - asleep, most = pool->n_processors - 1;
+    unsigned want = n - 1 < most ? (unsigned)(n - 1) : most;
+    sl_mutex_lock(&pool->lock);
+    if (all || want >= others)
+        sl_cond_broadcast(&pool->wake);
+    else
+        for (unsigned i = awake; i < want; i++)
+            sl_cond_signal(&pool->wake);
+    sl_mutex_unlock(&pool->lock);
+}
+
+static void await_end(cpu_pool *pool, unsigned n)
+{
+    if (pool->n_threads <= pool->n_processors)
+        for (uint64_t end = sl_clock_ns() + SPIN_NS; sl_clock_ns() < end;)
+            for (int i = 0; i < SPINS_PER_LOOK; i++) {
+                if (atomic_load(&pool->n_done) == n)
+                    return;
+                sl_cpu_relax();
+            }
+    sl_mutex_lock(&pool->lock);
+    atomic_store(&pool->caller_asleep, 1);
+    while (atomic_load(&pool->n_done) != n)
+        sl_cond_wait(&pool->over, &pool->lock);
+    atomic_store(&pool->caller_asleep, 0);
+    sl_mutex_unlock(&pool->lock);
+}
+
+sl_status cpu_pool_run(cpu_pool *pool, size_t n, cpu_task *task, void *arg)
+{
+    if (!n)
+        return SL_OK;
+    if (n > UINT32_MAX)
+        return sl_fail(SL_ERR_LIMIT, "threads: %zu tasks", n);
+    /* The first job that is large enough gives each thread its own share: every worker proves that it works, and its stack is there. */
+    int roll_call = 0;
+    if (n >= pool->n_threads)
+        for (unsigned i = 0; i < pool->n_threads; i++)
+            roll_call |= !atomic_load_explicit(&pool->worked[i], memory_order_relaxed);
+    atomic_store_explicit(&pool->task, task, memory_order_relaxed);
+    atomic_store_explicit(&pool->arg, arg, memory_order_relaxed);
+    atomic_store_explicit(&pool->n_tasks, (unsigned)n, memory_order_relaxed);
+    atomic_store_explicit(&pool->n_done, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->status, SL_OK, memory_order_relaxed);
+    uint32_t number = (uint32_t)(atomic_load_explicit(&pool->ticket, memory_order_relaxed) >> 32) + 1;
+    number += !number;
+    atomic_store_explicit(&pool->roll_call, roll_call ? number : 0, memory_order_relaxed);
+    atomic_store(&pool->ticket, (uint64_t)number << 32);
+    if (n > 1 && pool->n_threads > 1)
+        wake_workers(pool, n, roll_call);
+    work(pool, number, 0);
+    await_end(pool, (unsigned)n);
+    sl_status status = atomic_load(&pool->status);
+    return status == SL_OK ? SL_OK : sl_fail(status, "%s", pool->sentence);
+}
+
+unsigned cpu_pool_threads(const cpu_pool *pool, unsigned *n_worked)
+{
+    *n_worked = 0;
+    for (unsigned i = 0; i < pool->n_threads; i++)
+        *n_worked += atomic_load_explicit(&pool->worked[i], memory_order_relaxed);
+    return pool->n_threads;
+}
+
+void cpu_pool_cancel(cpu_pool *pool, const atomic_int *cancel) { atomic_store(&pool->cancel, cancel); }
+
+static sl_status start(cpu_pool *pool)
+{
+    for (unsigned i = 0; i < pool->n_threads; i++) {
+        pool->workers[i] = (worker) { pool, i, NULL };
+        if (i)
+            SL_TRY(sl_thread_start(&pool->workers[i].thread, &pool->mem, worker_main, &pool->workers[i]));
+    }
+    return SL_OK;
+}
+
+sl_status cpu_pool_create(cpu_pool **out, const sl_mem *mem, unsigned n_threads)
+{
+    *out = NULL;
+    cpu_pool *pool = sl_mem_alloc(mem, 1, sizeof *pool);
+    if (!pool)
+        return SL_ERR_NOMEM;
+    pool->mem = *mem;
+    pool->n_processors = sl_cpu_count(1);
+    pool->n_threads = n_threads ? n_threads : sl_cpu_count(0);
+    pool->workers = sl_mem_alloc(mem, pool->n_threads, sizeof *pool->workers);
+    pool->worked = sl_mem_alloc(mem, pool->n_threads, sizeof *pool->worked);
+    sl_status status = pool->workers && pool->worked ? sl_mutex_init(&pool->lock) : SL_ERR_NOMEM;
+    if (status != SL_OK) {
+        sl_mem_free(mem, pool->workers);
+        sl_mem_free(mem, pool->worked);
+        sl_mem_free(mem, pool);
+        return status;
+    }
+    if ((status = sl_cond_init(&pool->wake)) == SL_OK && (status = sl_cond_init(&pool->over)) != SL_OK)
+        sl_cond_destroy(&pool->wake);
+    if (status != SL_OK) {
+        sl_mutex_destroy(&pool->lock);
+        sl_mem_free(mem, pool->workers);
+        sl_mem_free(mem, pool->worked);
+        sl_mem_free(mem, pool);
+        return status;
+    }
+    if ((status = start(pool)) != SL_OK)
+        cpu_pool_free(pool);
+    else
+        *out = pool;
+    return status;
+}
+
+void cpu_pool_free(cpu_pool *pool)
+{
+    if (!pool)
+        return;
+    sl_mutex_lock(&pool->lock);
+    atomic_store(&pool->stop, 1);
+    sl_cond_broadcast(&pool->wake);
+    sl_mutex_unlock(&pool->lock);
+    for (unsigned i = 1; i < pool->n_threads; i++)
+        if (pool->workers[i].thread)
+            sl_thread_join(pool->workers[i].thread, &pool->mem);
+    sl_cond_destroy(&pool->over);
+    sl_cond_destroy(&pool->wake);
+    sl_mutex_destroy(&pool->lock);
+    const sl_mem mem = pool->mem;
+    sl_mem_free(&mem, pool->workers);
+    sl_mem_free(&mem, pool->worked);
+    sl_mem_free(&mem, pool);
+}
