@@ -78,7 +78,11 @@ typedef struct sl_type_info {
 
 /* The row of a type number from a file; NULL for numbers that are not (or no longer) a type, and for types left out of this build. */
 const sl_type_info *sl_type_get(uint32_t id);
-/* Name of any number: "Q4_K", or "type 99" numbers as "unknown". */
+/* 1 if the format has this type, in this build or not: known without sl_type_get means left out. */
+int sl_type_known(uint32_t id);
+/* 1 if the format once had this type and gave it up; neither known nor removed means never heard of. */
+int sl_type_removed(uint32_t id);
+/* Name of any number: "Q4_K" (also when it was left out of the build), else "unknown". */
 const char *sl_type_name(uint32_t id);
 /* Bytes of a row of n elements; n is a multiple of block_values. */
 static inline size_t sl_type_row_bytes(const sl_type_info *type, size_t n) { return n / type->block_values * type->block_bytes; }
