@@ -97,6 +97,20 @@ typedef void cpu_rope_fn(int64_t n, float *x, const float *angles);
 typedef struct cpu_attention_kernel {
     sl_type cache_type;
     void (*block)(int64_t d_head, int n_key, const float *q, const void *k, const void *v, float scale, float *m, float *l, float *o);
+    /* o = fma(o_block, c, o * a) elementwise: joins a block's sums to those before it. */
+    void (*merge)(int64_t d_head, const float *o_block, float c, float a, float *o);
 } cpu_attention_kernel;
+
+/* ---- outer loops: what sl_impl.accepts, scratch and run point to; one trio per operation, the kernel makes the level ---- */
+#define CPU_OUTER(op) \
+    int cpu_##op##_accepts(const sl_impl *self, void *device, const sl_op_args *args); \
+    size_t cpu_##op##_scratch(const sl_impl *self, void *device, const sl_op_args *args); \
+    sl_status cpu_##op##_run(const sl_impl *self, void *device, const sl_op_args *args);
+CPU_OUTER(get_rows) CPU_OUTER(take_rows) CPU_OUTER(rms_norm) CPU_OUTER(quantize) CPU_OUTER(matmul) CPU_OUTER(matmul_expert)
+CPU_OUTER(scale) CPU_OUTER(add_to) CPU_OUTER(silu_mul) CPU_OUTER(rope_angles) CPU_OUTER(rope)
+CPU_OUTER(cache_write) CPU_OUTER(attention) CPU_OUTER(route) CPU_OUTER(expert_sum)
+#undef CPU_OUTER
+/* For operations that take every shape that op.c lets through. */
+int cpu_any_accepts(const sl_impl *self, void *device, const sl_op_args *args);
 
 #endif
