@@ -11,6 +11,7 @@
  * candidates one by one, n + k log n comparisons for the first k of n. */
 #include "sample.h"
 #include "arith.h"
+#include "fpenv.h"
 #include "mem.h"
 #include "rows.h"
 
@@ -361,12 +362,8 @@ static sl_status run_chain(sl_sampler *sampler, const float *logits, struct cand
     return SL_OK;
 }
 
-sl_status sl_sampler_sample(sl_sampler *sampler, const float *logits, sl_token *id)
+static sl_status draw(sl_sampler *sampler, const float *logits, sl_token *id)
 {
-    if (!sampler || !logits || !id)
-        return sl_fail(SL_ERR_ARGUMENT, "sampler: NULL");
-    if (!sampler->n_steps)
-        return sl_sample_greedy(logits, sampler->n_vocab, id);
     struct candidates c;
     SL_TRY(run_chain(sampler, logits, &c));
     /* One number per token, also when there is no choice: what was drawn before never shifts what comes after. */
@@ -378,10 +375,20 @@ sl_status sl_sampler_sample(sl_sampler *sampler, const float *logits, sl_token *
     return SL_OK;
 }
 
-sl_status sl_sampler_candidates(sl_sampler *sampler, const float *logits, sl_token *ids, float *probs, size_t capacity, size_t *n)
+sl_status sl_sampler_sample(sl_sampler *sampler, const float *logits, sl_token *id)
 {
-    if (!sampler || !logits || !n || (capacity && (!ids || !probs)))
+    if (!sampler || !logits || !id)
         return sl_fail(SL_ERR_ARGUMENT, "sampler: NULL");
+    if (!sampler->n_steps)
+        return sl_sample_greedy(logits, sampler->n_vocab, id);
+    uint64_t state = sl_fp_enter();
+    sl_status status = draw(sampler, logits, id);
+    sl_fp_set(state);
+    return status;
+}
+
+static sl_status list(sl_sampler *sampler, const float *logits, sl_token *ids, float *probs, size_t capacity, size_t *n)
+{
     struct candidates c;
     SL_TRY(run_chain(sampler, logits, &c));
     double total = (double)total_weight(&c) / (double)(UINT64_C(1) << WEIGHT_BITS);
@@ -392,6 +399,16 @@ sl_status sl_sampler_candidates(sl_sampler *sampler, const float *logits, sl_tok
     }
     *n = c.n;
     return c.n <= capacity ? SL_OK : sl_fail(SL_ERR_BUFFER, "sampler: %u candidates, room for %zu", (unsigned)c.n, capacity);
+}
+
+sl_status sl_sampler_candidates(sl_sampler *sampler, const float *logits, sl_token *ids, float *probs, size_t capacity, size_t *n)
+{
+    if (!sampler || !logits || !n || (capacity && (!ids || !probs)))
+        return sl_fail(SL_ERR_ARGUMENT, "sampler: NULL");
+    uint64_t state = sl_fp_enter();
+    sl_status status = list(sampler, logits, ids, probs, capacity, n);
+    sl_fp_set(state);
+    return status;
 }
 
 sl_status sl_sampler_reset(sl_sampler *sampler, uint64_t seed)
