@@ -80,9 +80,12 @@ void cpu_matrix_row(const cpu_device *device, const cpu_matrix *matrix, int64_t 
 
 /* ---- kernels: what sl_impl.kernel points to, by op. All strides in bytes. ---- */
 
-/* MATMUL, MATMUL_EXPERT: acc[t][16] += panel (n_in elements of 16 rows) x act row t, t < m <= CPU_MAX_M; the chain over k continues from acc. */
-enum { CPU_MAX_M = 8 };
-typedef void cpu_panel_fn(int64_t n_in, const uint8_t *panel, const uint8_t *act, size_t act_stride, int m, float (*acc)[CPU_PANEL]);
+/* MATMUL, MATMUL_EXPERT: acc[p][t][16] += panel p (n_in elements of 16 rows) x act[t], for p < n_panel <= CPU_STREAMS and t < m <= CPU_MAX_M; the
+ * chain over k continues from acc, which is 64-byte aligned. Panel p begins at panel + p * panel_stride; the panels are walked side by side, because
+ * several streams read memory faster than one. act[t]: rows in the form of the weight type. */
+enum { CPU_MAX_M = 8, CPU_STREAMS = 4 };
+typedef void cpu_panel_fn(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,
+                          float (*acc)[CPU_MAX_M][CPU_PANEL]);
 /* QUANTIZE: n floats to n / 32 sl_block_a32 or n / 256 sl_block_a256; 1 if a value was not finite. */
 typedef int cpu_quantize_fn(int64_t n, const float *x, void *blocks);
 /* RMS_NORM: one row. */
@@ -90,10 +93,17 @@ typedef void cpu_rms_norm_fn(int64_t n, const float *x, const float *weight, flo
 /* ADD_TO: x += y. SILU_MUL: y = silu(gate) * up. */
 typedef void cpu_add_fn(int64_t n, float *x, const float *y);
 typedef void cpu_silu_mul_fn(int64_t n, const float *gate, const float *up, float *y);
-/* ROPE: n / 2 neighbouring pairs of x, angles (cos, sin) per pair. */
+/* ROPE: n / 2 neighbouring pairs (a, b) of x, angles (cos, sin) per pair: a' = fma(a, cos, -(b * sin)), b' = fma(a, sin, b * cos). */
 typedef void cpu_rope_fn(int64_t n, float *x, const float *angles);
 /* ATTENTION: one block of up to 64 keys for one query head: n_key keys (1..64) of k [64 keys fastest][d_head] and v [64][d_head] in the cache's type.
  * *m = max score, *l = sum of p, o[d_head] = sum of p v, p = exp(score - m): arithmetic.md part 5. */
+/* C has no pointer to a function in a pointer to data: kernels are structs. */
+typedef struct cpu_matmul_kernel { cpu_panel_fn *panel; } cpu_matmul_kernel;
+typedef struct cpu_quantize_kernel { sl_act_form form; cpu_quantize_fn *quantize; } cpu_quantize_kernel;
+typedef struct cpu_rms_norm_kernel { cpu_rms_norm_fn *rms_norm; } cpu_rms_norm_kernel;
+typedef struct cpu_add_kernel { cpu_add_fn *add; } cpu_add_kernel;
+typedef struct cpu_silu_mul_kernel { cpu_silu_mul_fn *silu_mul; } cpu_silu_mul_kernel;
+typedef struct cpu_rope_kernel { cpu_rope_fn *rope; } cpu_rope_kernel;
 typedef struct cpu_attention_kernel {
     sl_type cache_type;
     void (*block)(int64_t d_head, int n_key, const float *q, const void *k, const void *v, float scale, float *m, float *l, float *o);

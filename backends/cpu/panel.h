@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* panel.h - where the bytes of a block lie in a panel, for kernels. The layouts are described in panel.c. */
+#ifndef CPU_PANEL_H
+#define CPU_PANEL_H
+
+#include "cpu.h"
+
+/* The interleaved types: X(NAME, stem, first byte of the body in the block, lines of the body, byte of the half in the first half of a head
+ * line, byte of the half in its second half). A last number below 0: a head line serves two blocks, whose first half it holds. */
+#define CPU_INTERLEAVED(X) \
+    SL_ROW(TYPE_Q4_0, X(Q4_0, q4_0, 2, 4, 0, -1)) \
+    SL_ROW(TYPE_Q8_0, X(Q8_0, q8_0, 2, 8, 0, -1)) \
+    SL_ROW(TYPE_Q4_K, X(Q4_K, q4_k, 4, 35, 0, 2)) \
+    SL_ROW(TYPE_Q6_K, X(Q6_K, q6_k, 0, 52, 208, -1))
+
+enum { CPU_LINE = 64 };     /* bytes: one dword of each of 16 rows */
+
+typedef struct cpu_interleave {
+    int16_t body, lines, half[2];
+} cpu_interleave;
+
+/* Head half-line (16 halves) and body lines of a block. */
+static inline size_t cpu_unit_blocks(cpu_interleave at) { return at.half[1] < 0 ? 2 : 1; }
+static inline size_t cpu_block_bytes(cpu_interleave at) { return (size_t)at.lines * CPU_LINE; }
+static inline size_t cpu_head_offset(cpu_interleave at, size_t block)
+{
+    const size_t n = cpu_unit_blocks(at);
+    return block / n * (CPU_LINE + n * cpu_block_bytes(at)) + block % n * (CPU_LINE / 2);
+}
+static inline size_t cpu_body_offset(cpu_interleave at, size_t block)
+{
+    const size_t n = cpu_unit_blocks(at);
+    return block / n * (CPU_LINE + n * cpu_block_bytes(at)) + CPU_LINE + block % n * cpu_block_bytes(at);
+}
+
+/* Block `block` of row `row` as it lay in the file: a pointer into the panel, or to `buffer` (block_bytes of the type) if its bytes are scattered. */
+const void *cpu_panel_at(sl_type type, int64_t n_in, const uint8_t *panel, int row, int64_t block, void *buffer);
+
+#endif
