@@ -13,7 +13,8 @@
 extern "C" {
 #endif
 
-/** @name Limits on model files. What exceeds one is refused with SL_ERR_LIMIT before memory is taken for it. @{ */
+/** @name Limits on model files
+ *  What exceeds one is refused with SL_ERR_LIMIT before memory is taken for it. @{ */
 #define SL_LIMIT_KEYS 65536                     /**< key-value pairs per file */
 #define SL_LIMIT_TENSORS 65536                  /**< tensors per file */
 #define SL_LIMIT_KEY_BYTES 65535                /**< bytes of a key */
@@ -139,7 +140,8 @@ typedef struct sl_model_info {
 /** Fills `out` (its size member set by the caller). Any thread. Since 0.1. */
 SL_API sl_status sl_model_get_info(const sl_model *model, sl_model_info *out);
 
-/** @name Metadata: the key-value pairs of the first file, in its order. @{ */
+/** @name Metadata
+ *  The key-value pairs of the first file, in its order. @{ */
 
 /** Types of metadata values, numbered as in GGUF: X(NAME, value). */
 #define SL_META_LIST(X) \
