@@ -38,7 +38,7 @@ static sl_status add_piece(void *arg, size_t task, unsigned thread)
     const piece p = piece_of(j, task);
     const sl_tensor *y = &j->args->src[1];
     (void)thread;
-    ((const cpu_add_kernel *)j->kernel)->fn(p.n, at(&j->args->dst, p.row, p.first), at(y, sl_tensor_rows(y) == 1 ? 0 : p.row, p.first));
+    ((const cpu_add_kernel *)j->kernel)->add(p.n, at(&j->args->dst, p.row, p.first), at(y, sl_tensor_rows(y) == 1 ? 0 : p.row, p.first));
     return SL_OK;
 }
 
@@ -50,7 +50,7 @@ static sl_status silu_mul_piece(void *arg, size_t task, unsigned thread)
     const piece p = piece_of(j, task);
     const sl_op_args *a = j->args;
     (void)thread;
-    ((const cpu_silu_mul_kernel *)j->kernel)->fn(p.n, at(&a->src[0], p.row, p.first), at(&a->src[1], p.row, p.first), at(&a->dst, p.row, p.first));
+    ((const cpu_silu_mul_kernel *)j->kernel)->silu_mul(p.n, at(&a->src[0], p.row, p.first), at(&a->src[1], p.row, p.first), at(&a->dst, p.row, p.first));
     return SL_OK;
 }
 

@@ -25,6 +25,6 @@ static sl_status norm_rows(void *arg, size_t task, unsigned thread)
 
 sl_status cpu_rms_norm_run(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    job j = { args, ((const cpu_rms_norm_kernel *)self->kernel)->fn, 8192 / args->dst.ne[0] + 1 };
+    job j = { args, ((const cpu_rms_norm_kernel *)self->kernel)->rms_norm, 8192 / args->dst.ne[0] + 1 };
     return cpu_parallel(device, (size_t)((sl_tensor_rows(&args->dst) + j.rows_per_task - 1) / j.rows_per_task), norm_rows, &j);
 }

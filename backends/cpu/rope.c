@@ -41,6 +41,6 @@ static sl_status rope_token(void *arg, size_t tok, unsigned thread)
 
 sl_status cpu_rope_run(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    job j = { args, ((const cpu_rope_kernel *)self->kernel)->fn };
+    job j = { args, ((const cpu_rope_kernel *)self->kernel)->rope };
     return cpu_parallel(device, (size_t)args->dst.ne[2], rope_token, &j);
 }
