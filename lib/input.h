@@ -37,7 +37,10 @@ typedef struct sl_parts {
 /* Opens and parses the file at `path` and, if it says split.count > 1, the others beside it (gguf.md 1.3). Split checks: numbering, equal counts,
  * no tensor twice, split.tensors.count. */
 sl_status sl_parts_open_path(sl_parts *parts, const sl_mem *mem, const char *path);
-sl_status sl_parts_open_sources(sl_parts *parts, const sl_mem *mem, const sl_source *const *sources, size_t n_sources);
+/* in_place 1: memory sources outlive the parts. 0: their header bytes are copied, since the memory need only last until sl_parts_release_data(). */
+sl_status sl_parts_open_sources(sl_parts *parts, const sl_mem *mem, const sl_source *const *sources, size_t n_sources, int in_place);
+/* After loading: files are closed, memory and callbacks forgotten; metadata and tensor lists stay. Reads fail from then on. */
+void sl_parts_release_data(sl_parts *parts, const sl_mem *mem);
 void sl_parts_close(sl_parts *parts, const sl_mem *mem);
 
 /* The tensor of that name in any part, and which part; NULL if there is none. */
