@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/* inspect.c - what is in a GGUF file: metadata, tensors, sizes, and the memory that running it takes. Any well-formed file will do. */
+#include "common.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+enum { SHOWN_ELEMENTS = 6, SHOWN_BYTES = 100, MAX_TYPES = 64 };
+
+static const char *meta_type_name(int32_t type)
+{
+    static const char *const names[] = {
+#define NAME(name, value) [value] = #name,
+        SL_META_LIST(NAME)
+#undef NAME
+    };
+    return type >= 0 && (size_t)type < sizeof names / sizeof *names ? names[type] : "?";
+}
+
+static void print_number(double value, int digits)
+{
+    if (isfinite(value))
+        printf("%.*g", digits, value);
+    else
+        printf("null");     /* JSON has no word for it */
+}
+
+/* Element `element` of pair `index`; strings are cut after `most` bytes. */
+static void print_element(const sl_model *model, size_t index, int32_t type, uint64_t element, size_t most)
+{
+    int64_t whole;
+    double real;
+    const char *text;
+    size_t length;
+    if (type == SL_META_STRING) {
+        must(sl_model_meta_string(model, index, element, &text, &length));
+        print_json_text(text, length < most ? length : most);
+        if (length > most)
+            printf("... (%zu bytes)", length);
+    } else if (type == SL_META_F32 || type == SL_META_F64) {
+        must(sl_model_meta_float(model, index, element, &real));
+        print_number(real, type == SL_META_F32 ? 9 : 17);
+    } else if (type == SL_META_ARRAY) {
+        printf("null");     /* arrays of arrays are counted only */
+    } else if (sl_model_meta_int(model, index, element, &whole) == SL_OK) {
+        if (type == SL_META_BOOL)
+            printf("%s", whole ? "true" : "false");
+        else
+            printf("%" PRId64, whole);
+    } else {                /* an unsigned number of 64 bits with the highest set */
+        must(sl_model_meta_float(model, index, element, &real));
+        printf("%.0f", real);
+    }
+}
+
+static void print_value(const sl_model *model, size_t index, const sl_meta *meta, uint64_t most_elements, size_t most_bytes)
+{
+    if (meta->type != SL_META_ARRAY) {
+        print_element(model, index, meta->type, 0, most_bytes);
+        return;
+    }
+    uint64_t n = meta->count < most_elements ? meta->count : most_elements;
+    putchar('[');
+    for (uint64_t i = 0; i < n; i++) {
+        if (i)
+            printf(", ");
+        print_element(model, index, meta->element_type, i, most_bytes);
+    }
+    printf(n < meta->count ? ", ...]" : "]");
+}
+
+/* ---- totals per type ---- */
+
+struct total { const char *type; uint64_t n, bytes; };
+
+static size_t add_up(const sl_model *model, struct total *totals)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sl_model_tensor_count(model); i++) {
+        sl_tensor_info t = { sizeof t };
+        must(sl_model_tensor(model, i, &t));
+        size_t k = 0;
+        while (k < n && strcmp(totals[k].type, t.type) != 0)
+            k++;
+        if (k == n && n < MAX_TYPES)
+            totals[n++] = (struct total) { .type = t.type };
+        if (k < n) {
+            totals[k].n++;
+            totals[k].bytes += t.bytes;
+        }
+    }
+    return n;
+}
+
+/* ---- the two forms ---- */
+
+struct number { const char *name; uint64_t value; };
+
+static void print_text(const sl_model *model, const sl_model_info *info, const struct number *numbers, size_t n_numbers)
+{
+    printf("architecture: %s\nname: %s\n", info->architecture, info->name);
+    for (size_t i = 0; i < n_numbers; i++)
+        printf("%s: %" PRIu64 "\n", numbers[i].name, numbers[i].value);
+    printf("\nmetadata: %zu pairs\n", sl_model_meta_count(model));
+    for (size_t i = 0; i < sl_model_meta_count(model); i++) {
+        sl_meta meta = { sizeof meta };
+        must(sl_model_meta(model, i, &meta));
+        printf("  ");
+        print_json_text(meta.key, strlen(meta.key));
+        printf(" %s", meta_type_name(meta.type));
+        if (meta.type == SL_META_ARRAY)
+            printf(" of %" PRIu64 " %s", meta.count, meta_type_name(meta.element_type));
+        printf(": ");
+        print_value(model, i, &meta, SHOWN_ELEMENTS, SHOWN_BYTES);
+        putchar('\n');
+    }
+    printf("\ntensors: %zu\n", sl_model_tensor_count(model));
+    for (size_t i = 0; i < sl_model_tensor_count(model); i++) {
+        sl_tensor_info t = { sizeof t };
+        must(sl_model_tensor(model, i, &t));
+        printf("  ");
+        print_json_text(t.name, strlen(t.name));
+        printf(" %s [", t.type);
+        for (uint32_t k = 0; k < t.n_dims; k++)
+            printf("%s%" PRIu64, k ? ", " : "", t.dims[k]);
+        printf("] %" PRIu64 " bytes\n", t.bytes);
+    }
+    struct total totals[MAX_TYPES];
+    size_t n = add_up(model, totals);
+    printf("\ntypes: %zu\n", n);
+    for (size_t i = 0; i < n; i++)
+        printf("  %s: %" PRIu64 " tensors, %" PRIu64 " bytes\n", totals[i].type, totals[i].n, totals[i].bytes);
+}
+
+static void print_json(const sl_model *model, const sl_model_info *info, const struct number *numbers, size_t n_numbers)
+{
+    printf("{\"architecture\": ");
+    print_json_text(info->architecture, strlen(info->architecture));
+    printf(", \"name\": ");
+    print_json_text(info->name, strlen(info->name));
+    for (size_t i = 0; i < n_numbers; i++)
+        printf(", \"%s\": %" PRIu64, numbers[i].name, numbers[i].value);
+    printf(",\n\"metadata\": [");
+    for (size_t i = 0; i < sl_model_meta_count(model); i++) {
+        sl_meta meta = { sizeof meta };
+        must(sl_model_meta(model, i, &meta));
+        printf("%s{\"key\": ", i ? ",\n" : "");
+        print_json_text(meta.key, strlen(meta.key));
+        printf(", \"type\": \"%s\", \"element_type\": \"%s\", \"count\": %" PRIu64 ", \"value\": ", meta_type_name(meta.type), meta_type_name(meta.element_type), meta.count);
+        print_value(model, i, &meta, UINT64_MAX, SIZE_MAX);
+        putchar('}');
+    }
+    printf("],\n\"tensors\": [");
+    for (size_t i = 0; i < sl_model_tensor_count(model); i++) {
+        sl_tensor_info t = { sizeof t };
+        must(sl_model_tensor(model, i, &t));
+        printf("%s{\"name\": ", i ? ",\n" : "");
+        print_json_text(t.name, strlen(t.name));
+        printf(", \"type\": \"%s\", \"dims\": [", t.type);
+        for (uint32_t k = 0; k < t.n_dims; k++)
+            printf("%s%" PRIu64, k ? ", " : "", t.dims[k]);
+        printf("], \"bytes\": %" PRIu64 ", \"part\": %u, \"offset\": %" PRIu64 "}", t.bytes, (unsigned)t.part, t.offset);
+    }
+    struct total totals[MAX_TYPES];
+    size_t n = add_up(model, totals);
+    printf("],\n\"types\": {");
+    for (size_t i = 0; i < n; i++)
+        printf("%s\"%s\": {\"tensors\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", i ? ", " : "", totals[i].type, totals[i].n, totals[i].bytes);
+    printf("}");
+}
+
+/* What loading it and one session with default options take; not every file can be run. */
+static void print_estimate(const char *path, int json)
+{
+    sl_memory memory = { sizeof memory };
+    sl_status status = sl_model_estimate(path, NULL, NULL, &memory);
+    const struct number numbers[] = {
+        { "weights", memory.weights }, { "load_peak", memory.load_peak }, { "cache", memory.cache }, { "compute", memory.compute },
+    };
+    printf(json ? ",\n\"memory\": {" : "\nmemory, bytes%s%s\n", status == SL_OK ? "" : ": not known: ", status == SL_OK ? "" : sl_last_error());
+    if (json && status != SL_OK) {
+        printf("\"error\": ");
+        print_json_text(sl_last_error(), strlen(sl_last_error()));
+    }
+    for (size_t i = 0; status == SL_OK && i < sizeof numbers / sizeof *numbers; i++)
+        printf(json ? "%s\"%s\": %" PRIu64 : "%s  %s: %" PRIu64 "\n", json && i ? ", " : "", numbers[i].name, numbers[i].value);
+    if (json)
+        putchar('}');
+}
+
+int main(int argc, char **argv)
+{
+    struct settings s = { 0 };
+    const struct option options[] = { { "--json", "", "print one JSON object, arrays whole", OPTION_FLAG, &s.json } };
+    read_options("inspect", "FILE [--json]", options, 1, argc, argv, &s.model);
+    sl_model *model = load_model(&s, SL_PARTS_METADATA);
+    sl_model_info info = { sizeof info };
+    must(sl_model_get_info(model, &info));
+    const struct number numbers[] = {
+        { "n_parts", info.n_parts }, { "file_bytes", info.file_bytes }, { "n_params", info.n_params }, { "n_vocab", info.n_vocab },
+        { "n_ctx_train", info.n_ctx_train }, { "n_embd", info.n_embd }, { "n_layer", info.n_layer }, { "n_head", info.n_head },
+        { "n_head_kv", info.n_head_kv }, { "d_head", info.d_head }, { "n_ff", info.n_ff }, { "n_expert", info.n_expert },
+        { "n_expert_used", info.n_expert_used }, { "numerics_id", sl_numerics_id() },
+    };
+    (s.json ? print_json : print_text)(model, &info, numbers, sizeof numbers / sizeof *numbers);
+    print_estimate(s.model, s.json);
+    if (s.json)
+        printf("}\n");
+    end_output();
+    sl_model_free(model);
+    return 0;
+}
