@@ -95,8 +95,6 @@ typedef void cpu_add_fn(int64_t n, float *x, const float *y);
 typedef void cpu_silu_mul_fn(int64_t n, const float *gate, const float *up, float *y);
 /* ROPE: n / 2 neighbouring pairs (a, b) of x, angles (cos, sin) per pair: a' = fma(a, cos, -(b * sin)), b' = fma(a, sin, b * cos). */
 typedef void cpu_rope_fn(int64_t n, float *x, const float *angles);
-/* ATTENTION: one block of up to 64 keys for one query head: n_key keys (1..64) of k [64 keys fastest][d_head] and v [64][d_head] in the cache's type.
- * *m = max score, *l = sum of p, o[d_head] = sum of p v, p = exp(score - m): arithmetic.md part 5. */
 /* C has no pointer to a function in a pointer to data: kernels are structs. */
 typedef struct cpu_matmul_kernel { cpu_panel_fn *panel; } cpu_matmul_kernel;
 typedef struct cpu_quantize_kernel { sl_act_form form; cpu_quantize_fn *quantize; } cpu_quantize_kernel;
@@ -104,6 +102,9 @@ typedef struct cpu_rms_norm_kernel { cpu_rms_norm_fn *rms_norm; } cpu_rms_norm_k
 typedef struct cpu_add_kernel { cpu_add_fn *add; } cpu_add_kernel;
 typedef struct cpu_silu_mul_kernel { cpu_silu_mul_fn *silu_mul; } cpu_silu_mul_kernel;
 typedef struct cpu_rope_kernel { cpu_rope_fn *rope; } cpu_rope_kernel;
+/* ATTENTION: one block of up to 64 keys for one query head: n_key keys (1..64) of k [64 keys fastest][d_head] and v [64][d_head] in the cache's type.
+ * score = (q . k) * scale, *m = max score (never -0), p = exp(score - m), *l = sum of p, o[d_head] = sum of p v. The chains run over d and over keys, ascending,
+ * from +0; *l in 16 sums that are then halved, like the sum of squares of RMS_NORM. */
 typedef struct cpu_attention_kernel {
     sl_type cache_type;
     void (*block)(int64_t d_head, int n_key, const float *q, const void *k, const void *v, float scale, float *m, float *l, float *o);

@@ -6,7 +6,7 @@
  *
  * Float types:   n_in groups of 16 numbers: number k of row r at (16 k + r) * bytes.
  *
- * Interleaved types (panel.h): the halves that scale a block are its head; the rest of it, whole dwords, is its body. A body of L dwords
+ * Interleaved types (kernels.h): the halves that scale a block are its head; the rest of it, whole dwords, is its body. A body of L dwords
  *                becomes L lines of 64 bytes; line i holds dword i of the 16 rows. A head line of 32 halves stands in front: the first 16 are
  *                those of rows 0..15, the second 16 the same of the next block (Q8_0, Q4_0, Q6_K) or the second half of the block (Q4_K).
  *     Q8_0       per  64 k: d[16] of block 0, d[16] of block 1;  8 lines of bytes of block 0;  8 of block 1
@@ -15,10 +15,10 @@
  *     Q4_K       per 256 k: d[16], dmin[16];  3 lines of packed scales, 32 lines of nibbles
  *                With an odd number of blocks the last head line has zeros in its second half and one body follows.
  *
- * Every other type: 16 rows one after the other as in the file. A type joins panel.h with its first vector kernel.
+ * Every other type: 16 rows one after the other as in the file. A type joins kernels.h with its first vector kernel.
  *
  * Rows past the end of the matrix are bytes of zero. */
-#include "panel.h"
+#include "kernels.h"
 
 #include <string.h>
 

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* kernels.h - what kernel files share: where the bytes of a block lie in a panel (the layouts are described in panel.c), and the rows of a level's array. */
+#ifndef CPU_KERNELS_H
+#define CPU_KERNELS_H
+
+#include "cpu.h"
+
+/* The interleaved types: X(NAME, stem, first byte of the body in the block, lines of the body, byte of the half in the first half of a head
+ * line, byte of the half in its second half). A last number below 0: a head line serves two blocks, whose first half it holds. */
+#define CPU_INTERLEAVED(X) \
+    SL_ROW(TYPE_Q4_0, X(Q4_0, q4_0, 2, 4, 0, -1)) \
+    SL_ROW(TYPE_Q8_0, X(Q8_0, q8_0, 2, 8, 0, -1)) \
+    SL_ROW(TYPE_Q4_K, X(Q4_K, q4_k, 4, 35, 0, 2)) \
+    SL_ROW(TYPE_Q6_K, X(Q6_K, q6_k, 0, 52, 208, -1))
+
+enum { CPU_LINE = 64 };     /* bytes: one dword of each of 16 rows */
+
+typedef struct cpu_interleave {
+    int16_t body, lines, half[2];
+} cpu_interleave;
+
+/* Head half-line (16 halves) and body lines of a block. */
+static inline size_t cpu_unit_blocks(cpu_interleave at) { return at.half[1] < 0 ? 2 : 1; }
+static inline size_t cpu_block_bytes(cpu_interleave at) { return (size_t)at.lines * CPU_LINE; }
+static inline size_t cpu_head_offset(cpu_interleave at, size_t block)
+{
+    const size_t n = cpu_unit_blocks(at);
+    return block / n * (CPU_LINE + n * cpu_block_bytes(at)) + block % n * (CPU_LINE / 2);
+}
+static inline size_t cpu_body_offset(cpu_interleave at, size_t block)
+{
+    const size_t n = cpu_unit_blocks(at);
+    return block / n * (CPU_LINE + n * cpu_block_bytes(at)) + CPU_LINE + block % n * cpu_block_bytes(at);
+}
+
+/* Block `block` of row `row` as it lay in the file: a pointer into the panel, or to `buffer` (block_bytes of the type) if its bytes are scattered. */
+const void *cpu_panel_at(sl_type type, int64_t n_in, const uint8_t *panel, int row, int64_t block, void *buffer);
+
+/* ---- rows of a level's array ---- */
+
+/* The products with one type. */
+#define CPU_MATMUL_IMPLS(NAME, stem, level, text, kernel)                                                                                          \
+    { SL_OP_MATMUL, "matmul/" #stem "/" text, SL_TYPE_##NAME, level, cpu_matmul_accepts, cpu_matmul_scratch, cpu_matmul_run, &kernel },            \
+    { SL_OP_MATMUL_EXPERT, "matmul_expert/" #stem "/" text, SL_TYPE_##NAME, level, cpu_matmul_expert_accepts, cpu_matmul_expert_scratch,           \
+      cpu_matmul_expert_run, &kernel },
+/* Everything else that has kernels; the file has to define these under the names used here. */
+#define CPU_VECTOR_IMPLS(level, text)                                                                                                              \
+    { SL_OP_QUANTIZE, "quantize/a32/" text, -1, level, cpu_quantize_accepts, NULL, cpu_quantize_run, &kernel_a32 },                                \
+    { SL_OP_QUANTIZE, "quantize/a256/" text, -1, level, cpu_quantize_accepts, NULL, cpu_quantize_run, &kernel_a256 },                              \
+    SL_ROW(OP_RMS_NORM, { SL_OP_RMS_NORM, "rms_norm/" text, -1, level, cpu_rms_norm_accepts, NULL, cpu_rms_norm_run, &kernel_rms_norm },)          \
+    SL_ROW(OP_ADD_TO, { SL_OP_ADD_TO, "add_to/" text, -1, level, cpu_add_to_accepts, NULL, cpu_add_to_run, &kernel_add },)                         \
+    SL_ROW(OP_SILU_MUL, { SL_OP_SILU_MUL, "silu_mul/" text, -1, level, cpu_silu_mul_accepts, NULL, cpu_silu_mul_run, &kernel_silu_mul },)          \
+    SL_ROW(OP_ROPE, { SL_OP_ROPE, "rope/" text, -1, level, cpu_rope_accepts, NULL, cpu_rope_run, &kernel_rope },)                                  \
+    SL_ROW(OP_ATTENTION, { SL_OP_ATTENTION, "attention/f32/" text, -1, level, cpu_attention_accepts, cpu_attention_scratch, cpu_attention_run,     \
+                           &kernel_attention_f32 },                                                                                                \
+           { SL_OP_ATTENTION, "attention/f16/" text, -1, level, cpu_attention_accepts, cpu_attention_scratch, cpu_attention_run,                   \
+             &kernel_attention_f16 },)
+
+#endif

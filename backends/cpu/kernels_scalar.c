@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* kernels_scalar.c - the reference: every inner loop in plain C, one step after the other as docs/numerics.md defines them. Compiled twice, with
+ * the processor's fma (CPU_WITH_FMA) and with the one made of binary64 additions; both give the same bits. */
+#include "kernels.h"
+
+#if defined(CPU_WITH_FMA)
+#define LEVEL CPU_SCALAR_FMA
+#define LEVEL_TEXT "scalar-fma"
+#define IMPLS cpu_impls_scalar_fma
+#define N_IMPLS cpu_n_impls_scalar_fma
+#else
+#define LEVEL CPU_SCALAR
+#define LEVEL_TEXT "scalar"
+#define IMPLS cpu_impls_scalar
+#define N_IMPLS cpu_n_impls_scalar
+#endif
+extern const sl_impl IMPLS[];
+extern const size_t N_IMPLS;
+
+/* ---- products: one panel kernel per type ---- */
+
+/* Bytes of activations beside one block of `values` elements. */
+#define ACT_BYTES_F32(values) ((values) * sizeof(float))
+#define ACT_BYTES_A32(values) ((values) / 32 * sizeof(sl_block_a32))
+#define ACT_BYTES_A256(values) ((values) / 256 * sizeof(sl_block_a256))
+
+/* Numbers of float types lie in the panel as they are; a block of the others may have to be brought together. */
+#define PANEL_F32(NAME, stem, values, bytes, form)                                                                                                 \
+    static void panel_##stem(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,               \
+                             float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                                   \
+    {                                                                                                                                              \
+        for (int p = 0; p < n_panel; p++)                                                                                                          \
+            for (int t = 0; t < m; t++)                                                                                                            \
+                for (int64_t k = 0; k < n_in; k++)                                                                                                 \
+                    for (int r = 0; r < CPU_PANEL; r++)                                                                                            \
+                        acc[p][t][r] = sl_dot_##stem(panel + (size_t)p * panel_stride + (size_t)(CPU_PANEL * k + r) * (bytes),                     \
+                                                     act[t] + (size_t)k * sizeof(float), acc[p][t][r]);                                            \
+    }
+#define PANEL_BLOCKS(NAME, stem, values, bytes, form)                                                                                              \
+    static void panel_##stem(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,               \
+                             float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                                   \
+    {                                                                                                                                              \
+        uint8_t buffer[bytes];                                                                                                                     \
+        for (int p = 0; p < n_panel; p++)                                                                                                          \
+            for (int64_t b = 0; b < n_in / (values); b++)                                                                                          \
+                for (int r = 0; r < CPU_PANEL; r++) {                                                                                              \
+                    const void *w = cpu_panel_at(SL_TYPE_##NAME, n_in, panel + (size_t)p * panel_stride, r, b, buffer);                            \
+                    for (int t = 0; t < m; t++)                                                                                                    \
+                        acc[p][t][r] = sl_dot_##stem(w, act[t] + (size_t)b * ACT_BYTES_##form(values), acc[p][t][r]);                              \
+                }                                                                                                                                  \
+    }
+#define PANEL_A32 PANEL_BLOCKS
+#define PANEL_A256 PANEL_BLOCKS
+#define PANEL_NONE(NAME, stem, values, bytes, form)
+#define PANEL(NAME, stem, id, values, bytes, form) PANEL_##form(NAME, stem, values, bytes, form)
+SL_TYPES(PANEL)
+
+/* ---- activations ---- */
+
+static int quantize_a32(int64_t n, const float *x, void *blocks)
+{
+    sl_block_a32 *to = blocks;
+    int bad = 0;
+    for (int64_t b = 0; b < n / 32; b++)
+        bad |= sl_quantize_a32(x + 32 * b, to + b);
+    return bad;
+}
+
+static int quantize_a256(int64_t n, const float *x, void *blocks)
+{
+    sl_block_a256 *to = blocks;
+    int bad = 0;
+    for (int64_t b = 0; b < n / 256; b++)
+        bad |= sl_quantize_a256(x + 256 * b, to + b);
+    return bad;
+}
+
+/* ---- rows ---- */
+
+/* 16 partial sums to one: halves are added, 16 to 8 to 4 to 2 to 1. */
+static float halve(float s[16])
+{
+    for (int h = 8; h > 0; h /= 2)
+        for (int i = 0; i < h; i++)
+            s[i] += s[i + h];
+    return s[0];
+}
+
+static void rms_norm(int64_t n, const float *x, const float *weight, float epsilon, float *y)
+{
+    float s[16] = { 0 };
+    for (int64_t i = 0; i < n; i++)
+        s[i % 16] = sl_fma(x[i], x[i], s[i % 16]);
+    const float r = 1.0f / sl_sqrt(halve(s) / (float)n + epsilon);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * r * weight[i];
+}
+
+static void add(int64_t n, float *x, const float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+static void silu_mul(int64_t n, const float *gate, const float *up, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = sl_silu(gate[i]) * up[i];
+}
+
+static void rope(int64_t n, float *x, const float *angles)
+{
+    for (int64_t i = 0; i + 1 < n; i += 2) {
+        const float a = x[i], b = x[i + 1], c = angles[i], s = angles[i + 1];
+        x[i] = sl_fma(a, c, -(b * s));
+        x[i + 1] = sl_fma(a, s, b * c);
+    }
+}
+
+/* ---- attention ---- */
+
+/* Scores of n_key keys to p, their maximum and sum. */
+static void softmax(int n_key, float scale, float p[SL_PAGE_KEYS], float *m, float *l)
+{
+    float top = p[0] * scale, s[16] = { 0 };
+    for (int j = 0; j < n_key; j++) {
+        p[j] *= scale;
+        top = p[j] > top ? p[j] : top;
+    }
+    *m = top + 0.0f;
+    for (int j = 0; j < n_key; j++) {
+        p[j] = sl_exp(p[j] - *m);
+        s[j % 16] += p[j];
+    }
+    *l = halve(s);
+}
+
+static float load_f32(const void *x, int64_t i) { return ((const float *)x)[i]; }
+static float load_f16(const void *x, int64_t i) { return sl_half_to_float(((const uint16_t *)x)[i]); }
+
+#define ATTENTION(stem)                                                                                                                            \
+    static void attention_##stem(int64_t d_head, int n_key, const float *q, const void *k, const void *v, float scale, float *m, float *l, float *o) \
+    {                                                                                                                                              \
+        float p[SL_PAGE_KEYS] = { 0 };                                                                                                             \
+        for (int64_t d = 0; d < d_head; d++)                                                                                                       \
+            for (int j = 0; j < n_key; j++)                                                                                                        \
+                p[j] = sl_fma(q[d], load_##stem(k, SL_PAGE_KEYS * d + j), p[j]);                                                                   \
+        softmax(n_key, scale, p, m, l);                                                                                                            \
+        for (int64_t d = 0; d < d_head; d++)                                                                                                       \
+            o[d] = 0.0f;                                                                                                                           \
+        for (int j = 0; j < n_key; j++)                                                                                                            \
+            for (int64_t d = 0; d < d_head; d++)                                                                                                   \
+                o[d] = sl_fma(p[j], load_##stem(v, d_head * j + d), o[d]);                                                                         \
+    }
+ATTENTION(f32)
+ATTENTION(f16)
+
+static void merge(int64_t d_head, const float *o_block, float c, float a, float *o)
+{
+    for (int64_t d = 0; d < d_head; d++)
+        o[d] = sl_fma(o_block[d], c, o[d] * a);
+}
+
+/* ---- the rows of this level ---- */
+
+#define KERNEL_NONE(stem)
+#define KERNEL_F32(stem) static const cpu_matmul_kernel kernel_##stem = { panel_##stem };
+#define KERNEL_A32 KERNEL_F32
+#define KERNEL_A256 KERNEL_F32
+#define KERNEL(NAME, stem, id, values, bytes, form) KERNEL_##form(stem)
+SL_TYPES(KERNEL)
+
+static const cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
+static const cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
+static const cpu_add_kernel kernel_add = { add };
+static const cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
+static const cpu_rope_kernel kernel_rope = { rope };
+static const cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
+
+#define ROWS_NONE(NAME, stem)
+#define ROWS_F32(NAME, stem) CPU_MATMUL_IMPLS(NAME, stem, LEVEL, LEVEL_TEXT, kernel_##stem)
+#define ROWS_A32 ROWS_F32
+#define ROWS_A256 ROWS_F32
+#define ROWS(NAME, stem, id, values, bytes, form) ROWS_##form(NAME, stem)
+
+const sl_impl IMPLS[] = {
+    SL_TYPES(ROWS)
+    CPU_VECTOR_IMPLS(LEVEL, LEVEL_TEXT)
+};
+const size_t N_IMPLS = sizeof IMPLS / sizeof *IMPLS;

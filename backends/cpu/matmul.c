@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* matmul.c - products of matrices with activations, and the quantized forms of activations: how the work is cut into tasks.
+ *
+ * A task is a range of panels times a block of activation rows. Inside it up to CPU_STREAMS panels are walked side by side, each stream through
+ * its own contiguous share of the range. Every output is one chain over k, so no cut changes a bit. Matrices that are used where they lie in the
+ * file are packed piece by piece into scratch and go through the same kernels.
+ *
+ * By expert: the pairs (slot, token) are sorted by the matrix that they want, and each wanted matrix is a plain product with its pairs. */
+#include "kernels.h"
+
+#include <string.h>
+
+enum {
+    ROW_BLOCK = 32,             /* activation rows of a task: they share what the task reads of the matrix */
+    PIECE_BYTES = 16384,        /* of an unpacked matrix that are packed at a time: a quarter of a first-level cache */
+    TASK_STEPS = 1 << 21,       /* products of a task: microseconds with vectors, some milliseconds in plain C */
+    TASKS_PER_THREAD = 4,
+};
+
+/* ---- cutting ---- */
+
+typedef struct product {
+    const sl_op_args *args;
+    const cpu_matrix *matrix;
+    cpu_panel_fn *panel;
+    const uint8_t *base;        /* of the matrix */
+    size_t n_panel, per_task;   /* panels of one matrix, panels of a task */
+    size_t n_group, n_block;    /* tasks are numbered: block of rows fastest, then group of panels, then wanted matrix */
+    size_t n_row;               /* activation rows, or pairs */
+    const int32_t *pairs;       /* pairs sorted by matrix; NULL: a plain product */
+    const int32_t *first;       /* where the pairs of a matrix begin in `pairs`; n_mat + 1 numbers */
+    const int32_t *wanted;      /* matrices that have pairs */
+    uint8_t *scratch;           /* per thread: a packed piece, then sums of ROW_BLOCK rows */
+} product;
+
+/* What one task works on. */
+typedef struct share {
+    const product *p;
+    size_t matrix, panel, n_panel, row, n_row;
+    uint8_t *scratch;
+} share;
+
+static size_t min(size_t a, size_t b) { return a < b ? a : b; }
+static size_t max(size_t a, size_t b) { return a > b ? a : b; }
+static size_t quotient_up(size_t a, size_t b) { return (a + b - 1) / b; }
+
+/* Elements of a piece: whole blocks, as many as fit. */
+static int64_t piece_values(sl_type type)
+{
+    const sl_type_info *info = sl_type_get(type);
+    return max(1, (PIECE_BYTES - CPU_LINE) / (CPU_PANEL * (size_t)info->block_bytes)) * info->block_values;
+}
+
+static size_t scratch_of_thread(void) { return PIECE_BYTES + ROW_BLOCK * CPU_PANEL * sizeof(float); }
+
+/* The number-th row or pair: its activations and where its outputs go. */
+static size_t pair_of(const share *s, size_t number) { return s->p->pairs ? (size_t)s->p->pairs[s->row + number] : s->row + number; }
+
+static const uint8_t *act_of(const share *s, size_t number)
+{
+    const sl_tensor *x = &s->p->args->src[0];
+    size_t row = pair_of(s, number);
+    if (s->p->pairs && x->ne[1] == s->p->args->dst.ne[2])       /* one row per token, not per pair */
+        row /= (size_t)s->p->args->dst.ne[1];
+    return (const uint8_t *)x->data + row * x->stride[1];
+}
+
+static float *output_of(const share *s, size_t number, size_t panel)
+{
+    const sl_tensor *y = &s->p->args->dst;
+    const size_t row = pair_of(s, number), n = (size_t)y->ne[1];
+    return (float *)((char *)y->data + row % n * y->stride[1] + row / n * y->stride[2]) + CPU_PANEL * panel;
+}
+
+static void store(const share *s, size_t number, size_t panel, const float *sums)
+{
+    const size_t left = (size_t)s->p->matrix->n_out - CPU_PANEL * panel;
+    memcpy(output_of(s, number, panel), sums, min(left, CPU_PANEL) * sizeof(float));
+}
+
+/* ---- tasks ---- */
+
+/* Packed: `n_stream` panels at a time, `stride` panels apart, over all of k. */
+static void run_packed(const share *s)
+{
+    const cpu_matrix *matrix = s->p->matrix;
+    const size_t stride = quotient_up(s->n_panel, CPU_STREAMS);
+    const uint8_t *base = s->p->base + (s->matrix * s->p->n_panel + s->panel) * matrix->stride;
+    _Alignas(CPU_LINE) float acc[CPU_STREAMS][CPU_MAX_M][CPU_PANEL];
+    for (size_t i = 0; i < stride; i++) {
+        const size_t n_stream = quotient_up(s->n_panel - i, stride);
+        for (size_t row = 0; row < s->n_row; row += CPU_MAX_M) {
+            const size_t m = min(s->n_row - row, CPU_MAX_M);
+            const uint8_t *act[CPU_MAX_M];
+            for (size_t t = 0; t < m; t++)
+                act[t] = act_of(s, row + t);
+            memset(acc, 0, sizeof acc);
+            s->p->panel(matrix->n_in, base + i * matrix->stride, stride * matrix->stride, (int)n_stream, act, (int)m, acc);
+            for (size_t g = 0; g < n_stream; g++)
+                for (size_t t = 0; t < m; t++)
+                    store(s, row + t, s->panel + i + g * stride, acc[g][t]);
+        }
+    }
+}
+
+/* Unpacked: panel by panel, piece by piece of k; the sums of all rows of the task wait in scratch. */
+static void run_unpacked(const share *s)
+{
+    const cpu_matrix *matrix = s->p->matrix;
+    const sl_type_info *info = sl_type_get(matrix->type);
+    const int64_t piece = piece_values(matrix->type);
+    const size_t act_bytes = (size_t)s->p->args->src[0].ne[0] * s->p->args->src[0].stride[0];
+    float (*acc)[CPU_MAX_M][CPU_PANEL] = (void *)(s->scratch + PIECE_BYTES);
+    for (size_t i = s->panel; i < s->panel + s->n_panel; i++) {
+        const size_t n_rows = min((size_t)matrix->n_out - CPU_PANEL * i, CPU_PANEL);
+        const uint8_t *rows = s->p->base + (s->matrix * (size_t)matrix->n_out + CPU_PANEL * i) * matrix->stride;
+        memset(acc, 0, ROW_BLOCK * CPU_PANEL * sizeof(float));
+        for (int64_t k = 0; k < matrix->n_in; k += piece) {
+            const int64_t n = matrix->n_in - k < piece ? matrix->n_in - k : piece;
+            cpu_panel_pack(matrix->type, n, rows + sl_type_row_bytes(info, (size_t)k), matrix->stride, (int)n_rows, s->scratch);
+            for (size_t row = 0; row < s->n_row; row += CPU_MAX_M) {
+                const size_t m = min(s->n_row - row, CPU_MAX_M);
+                const uint8_t *act[CPU_MAX_M];
+                for (size_t t = 0; t < m; t++)      /* a multiple of the block: the quotient is exact */
+                    act[t] = act_of(s, row + t) + act_bytes / ((size_t)matrix->n_in / info->block_values) * ((size_t)k / info->block_values);
+                s->p->panel(n, s->scratch, 0, 1, act, (int)m, acc + row / CPU_MAX_M);
+            }
+        }
+        for (size_t row = 0; row < s->n_row; row++)
+            store(s, row, i, acc[row / CPU_MAX_M][row % CPU_MAX_M]);
+    }
+}
+
+static sl_status run_task(void *arg, size_t task, unsigned thread)
+{
+    const product *p = arg;
+    const size_t block = task % p->n_block, group = task / p->n_block % p->n_group, want = task / p->n_block / p->n_group;
+    share s = { .p = p, .panel = group * p->per_task, .row = block * ROW_BLOCK, .scratch = p->scratch + thread * scratch_of_thread() };
+    size_t end = p->n_row;
+    if (p->pairs) {
+        s.matrix = (size_t)p->wanted[want];
+        s.row += (size_t)p->first[s.matrix];
+        end = (size_t)p->first[s.matrix + 1];
+    }
+    if (s.row >= end)
+        return SL_OK;       /* this matrix has fewer pairs than another */
+    s.n_row = min(end - s.row, ROW_BLOCK);
+    s.n_panel = min(p->n_panel - s.panel, p->per_task);
+    if (p->matrix->packed)
+        run_packed(&s);
+    else
+        run_unpacked(&s);
+    return SL_OK;
+}
+
+/* Cuts the work of one matrix with at most max_rows rows, and runs it for n_matrix of them. */
+static sl_status run_product(cpu_device *device, product *p, size_t max_rows, size_t n_matrix)
+{
+    const size_t n_panel = p->n_panel, steps = CPU_PANEL * (size_t)p->matrix->n_in * min(max_rows, ROW_BLOCK);
+    const size_t by_steps = TASK_STEPS / steps, by_threads = n_panel / (TASKS_PER_THREAD * (size_t)device->n_threads);
+    size_t per_task = max(1, min(by_steps, by_threads));
+    if (max_rows < CPU_MAX_M)
+        per_task = quotient_up(per_task, CPU_STREAMS) * CPU_STREAMS;    /* few rows: memory is the limit, and wants streams */
+    p->per_task = min(per_task, n_panel);
+    p->n_group = quotient_up(n_panel, p->per_task);
+    p->n_block = quotient_up(max_rows, ROW_BLOCK);
+    return cpu_parallel(device, n_matrix * p->n_group * p->n_block, run_task, p);
+}
+
+static product product_of(const sl_impl *self, const cpu_device *device, const sl_op_args *args)
+{
+    const cpu_matrix *matrix = args->weight->handle;
+    return (product) { .args = args, .matrix = matrix, .panel = ((const cpu_matmul_kernel *)self->kernel)->panel, .base = device->segments[matrix->segment].base,
+                       .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .scratch = args->scratch };
+}
+
+/* ---- MATMUL ---- */
+
+int cpu_matmul_accepts(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    (void)device;
+    return args->weight->type == (sl_type)self->type && args->form == sl_type_get((uint32_t)self->type)->form && args->dst.type == SL_TYPE_F32;
+}
+
+size_t cpu_matmul_scratch(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    (void)self, (void)args;
+    return scratch_of_thread() * ((const cpu_device *)device)->n_threads;
+}
+
+sl_status cpu_matmul_run(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    product p = product_of(self, device, args);
+    p.n_row = (size_t)args->src[0].ne[1];
+    return p.n_row == 0 ? SL_OK : run_product(device, &p, p.n_row, 1);
+}
+
+/* ---- MATMUL_EXPERT ---- */
+
+int cpu_matmul_expert_accepts(const sl_impl *self, void *device, const sl_op_args *args) { return cpu_matmul_accepts(self, device, args); }
+
+size_t cpu_matmul_expert_scratch(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    const size_t n_pair = (size_t)args->src[1].ne[0] * (size_t)args->src[1].ne[1], n_mat = (size_t)args->weight->n_mat;
+    return cpu_matmul_scratch(self, device, args) + (n_pair + 2 * n_mat + 1) * sizeof(int32_t);
+}
+
+/* Sorts the pairs by matrix, keeping their order; how many matrices are wanted, and the most pairs that one of them has. */
+static sl_status sort_pairs(const sl_op_args *args, int32_t *first, int32_t *pairs, int32_t *wanted, size_t *n_wanted, size_t *most)
+{
+    const sl_tensor *ids = &args->src[1];
+    const size_t n_mat = (size_t)args->weight->n_mat, n_used = (size_t)ids->ne[0], n_pair = n_used * (size_t)ids->ne[1];
+#define ID(pair) (*(const int32_t *)((const char *)ids->data + (pair) % n_used * ids->stride[0] + (pair) / n_used * ids->stride[1]))
+    memset(first, 0, (n_mat + 1) * sizeof *first);
+    for (size_t i = 0; i < n_pair; i++) {
+        if (ID(i) < 0 || (size_t)ID(i) >= n_mat)
+            return sl_fail(SL_ERR_RANGE, "matmul_expert: id %d of %zu matrices", (int)ID(i), n_mat);
+        first[ID(i) + 1]++;
+    }
+    *n_wanted = *most = 0;
+    for (size_t e = 0; e < n_mat; e++) {
+        const int32_t count = first[e + 1];
+        if (count > 0)
+            wanted[(*n_wanted)++] = (int32_t)e;
+        *most = max(*most, (size_t)count);
+        first[e + 1] = first[e] + count;
+    }
+    for (size_t i = 0; i < n_pair; i++)     /* first[e] runs to where the next matrix begins ... */
+        pairs[first[ID(i)]++] = (int32_t)i;
+    memmove(first + 1, first, n_mat * sizeof *first);       /* ... so all move up by one */
+    first[0] = 0;
+#undef ID
+    return SL_OK;
+}
+
+sl_status cpu_matmul_expert_run(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    product p = product_of(self, device, args);
+    p.n_row = (size_t)args->src[1].ne[0] * (size_t)args->src[1].ne[1];
+    if (p.n_row == 0)
+        return SL_OK;
+    int32_t *first = (int32_t *)(p.scratch + cpu_matmul_scratch(self, device, args)), *wanted = first + args->weight->n_mat + 1;
+    int32_t *pairs = wanted + args->weight->n_mat;
+    size_t n_wanted = 0, most = 0;
+    SL_TRY(sort_pairs(args, first, pairs, wanted, &n_wanted, &most));
+    p.first = first;
+    p.wanted = wanted;
+    p.pairs = pairs;
+    return run_product(device, &p, most, n_wanted);
+}
+
+/* ---- QUANTIZE ---- */
+
+typedef struct quantizing {
+    const sl_op_args *args;
+    cpu_quantize_fn *quantize;
+    size_t n_row, per_task;     /* rows, rows of a task */
+} quantizing;
+
+int cpu_quantize_accepts(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    (void)device;
+    return args->form == ((const cpu_quantize_kernel *)self->kernel)->form && args->src[0].type == SL_TYPE_F32;
+}
+
+/* Where row `row` lies, dimensions 1 to 3 counted through. */
+static char *row_of(const sl_tensor *t, size_t row)
+{
+    const size_t n1 = (size_t)t->ne[1], n2 = (size_t)t->ne[2];
+    return (char *)t->data + row % n1 * t->stride[1] + row / n1 % n2 * t->stride[2] + row / n1 / n2 * t->stride[3];
+}
+
+static sl_status quantize_rows(void *arg, size_t task, unsigned thread)
+{
+    const quantizing *q = arg;
+    const size_t end = min(q->n_row, (task + 1) * q->per_task);
+    (void)thread;
+    for (size_t row = task * q->per_task; row < end; row++)
+        if (q->quantize(q->args->src[0].ne[0], (const float *)row_of(&q->args->src[0], row), row_of(&q->args->dst, row)))
+            return sl_fail(SL_ERR_NONFINITE, "quantize: an activation of row %zu is infinite or not a number", row);
+    return SL_OK;
+}
+
+sl_status cpu_quantize_run(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    quantizing q = { args, ((const cpu_quantize_kernel *)self->kernel)->quantize, (size_t)sl_tensor_rows(&args->src[0]), 8192 / (size_t)args->src[0].ne[0] + 1 };
+    return cpu_parallel(device, quotient_up(q.n_row, q.per_task), quantize_rows, &q);
+}
