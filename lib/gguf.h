@@ -8,6 +8,14 @@
 #include "type.h"
 #include <spacellama/model.h>
 
+/* The value types, by SL_META_... */
+typedef struct sl_meta_type {
+    const char *name;           /* "U8" */
+    uint8_t bytes;              /* of one value; 0: text or array, which say so themselves */
+    uint8_t is_signed;
+} sl_meta_type;
+extern const sl_meta_type sl_meta_types[SL_META_LAST_ + 1];
+
 /* A value as it lies in the file; data is not aligned. */
 typedef struct sl_gguf_value {
     int32_t type;               /* SL_META_... */
@@ -34,7 +42,8 @@ typedef struct sl_gguf_tensor {
 typedef struct sl_gguf {
     uint32_t version;
     uint64_t alignment;
-    uint64_t data_offset;       /* start of the data section */
+    uint64_t header_bytes;      /* end of the tensor infos: all that the values below point into */
+    uint64_t data_offset;       /* start of the data section: the same, aligned */
     size_t n_kv, n_tensors;
     sl_gguf_kv *kv;
     sl_gguf_tensor *tensors;
@@ -63,13 +72,17 @@ sl_status sl_gguf_array(const sl_gguf *gguf, const char *key, int32_t element_ty
 sl_status sl_gguf_value_int(const sl_gguf_value *value, uint64_t index, int64_t *out);     /* integers and bool */
 sl_status sl_gguf_value_float(const sl_gguf_value *value, uint64_t index, double *out);    /* any number */
 sl_text sl_gguf_next_text(const uint8_t **cursor);                                          /* of data that was parsed */
+void sl_gguf_next_array(const uint8_t **cursor, sl_gguf_value *out);                        /* the same for arrays in an array */
+uint64_t sl_gguf_value_bytes(const sl_gguf_value *value);                                   /* of its data */
 
 /* ---- writer ---- */
 
 /* Takes the bytes in order; a result other than SL_OK ends the writing. */
 typedef sl_status sl_gguf_sink(const void *data, size_t bytes, void *user);
 
-/* Collects keys and tensors, then writes one file. Errors stick: the first is returned by sl_gguf_write. */
+/* Collects keys and tensors, then writes one file, in the order given. Errors stick: the first is returned by sl_gguf_write. What a reader
+ * would refuse is refused here. general.alignment is written as the first key unless it is the default (32) or the caller puts it, with
+ * the same value. Alignment 0 means 32. */
 typedef struct sl_gguf_writer sl_gguf_writer;
 sl_status sl_gguf_writer_create(sl_gguf_writer **out, const sl_mem *mem, uint32_t version, uint64_t alignment);
 void sl_gguf_writer_free(sl_gguf_writer *writer);
@@ -79,7 +92,7 @@ void sl_gguf_put_text(sl_gguf_writer *writer, const char *key, const char *text,
 void sl_gguf_put_array(sl_gguf_writer *writer, const char *key, int32_t element_type, const void *elements, uint64_t count);   /* fixed-size elements */
 void sl_gguf_put_texts(sl_gguf_writer *writer, const char *key, const sl_text *texts, uint64_t count);
 void sl_gguf_put_value(sl_gguf_writer *writer, const char *key, const sl_gguf_value *value);       /* copied from a reader */
-/* `data` (tensor bytes) must live until the write; NULL: fill is called with user to produce it in order. */
+/* `data` (tensor bytes) must live until the write; NULL: fill is called with user and gives all of them to its sink, in order. */
 typedef sl_status sl_gguf_fill(sl_gguf_sink *sink, void *sink_user, void *user);
 void sl_gguf_put_tensor(sl_gguf_writer *writer, const char *name, sl_type type, uint32_t n_dims, const uint64_t *ne, const void *data, sl_gguf_fill *fill, void *user);
 sl_status sl_gguf_write(sl_gguf_writer *writer, sl_gguf_sink *sink, void *user);
