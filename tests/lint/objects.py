@@ -44,10 +44,9 @@ def allowed():
 
 
 def plain(name):
-    """Without the version and the marks of fortified calls: __memcpy_chk is memcpy."""
+    """Without the version and the marks of fortified calls and large files: __memcpy_chk is memcpy, open64 is open."""
     name = name.split('@')[0]
-    checked = re.fullmatch(r'__(\w+)_chk', name)
-    return checked.group(1) if checked else name
+    return re.sub(r'^__(\w+)_chk$', r'\1', re.sub(r'^(open|pread|lseek|fstat|mmap)64', r'\1', name))
 
 
 def main(readelf, archive):
