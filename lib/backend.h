@@ -90,8 +90,8 @@ typedef struct sl_backend {
     /* Computing threads of the device (1 if the notion does not apply), and how many of them have taken part in any work so far. */
     unsigned (*threads)(void *device, unsigned *n_worked);
 
-    /* Bytes of device memory that place() will take for a weight (0 if it is used in place). */
-    uint64_t (*weight_bytes)(void *device, const sl_weight *weight, int in_place);
+    /* Bytes of device memory that place() will take for a weight (0 if it is used in place); *temporary: besides, while it runs. */
+    uint64_t (*weight_bytes)(void *device, const sl_weight *weight, int in_place, uint64_t *temporary);
     /* Reads, checks (no NaN, no infinity: SL_ERR_NONFINITE) and packs a weight; *handle goes into sl_weight. */
     sl_status (*place)(void *device, const sl_weight_source *source, void **handle);
     void (*unplace)(void *device, void *handle);       /* NULL is fine */

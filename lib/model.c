@@ -1,2 +1,175 @@
 /* SPDX-License-Identifier: MIT */
-typedef int sl_placeholder_;
+/* model.c - open, bind, plan, place: from files to a model that can compute. */
+#include "model.h"
+
+#include "loader.h"
+#include "plan.h"
+
+#include <string.h>
+
+sl_text sl_model_text(const sl_model *model, const char *key)
+{
+    sl_text text = { "", 0 };
+    if (!sl_gguf_find(&model->parts.parts[0].gguf, key) || sl_gguf_text(&model->parts.parts[0].gguf, key, &text) != SL_OK)
+        text = (sl_text) { "", 0 };
+    return text;
+}
+
+static void count(sl_model *model)
+{
+    for (size_t p = 0; p < model->parts.n_parts; p++) {
+        const sl_gguf *g = &model->parts.parts[p].gguf;
+        model->file_bytes += model->parts.parts[p].input.size;
+        for (size_t i = 0; i < g->n_tensors; i++)
+            model->n_params += g->tensors[i].ne[0] * g->tensors[i].ne[1] * g->tensors[i].ne[2] * g->tensors[i].ne[3];
+    }
+}
+
+/* ---- placement: "NAME@first-last,NAME" ---- */
+
+typedef struct placement { const char *name; size_t length; int ranged; uint32_t first, last; } placement;
+
+/* Digits at *p, up to `end`; 0 if there are none or too many. */
+static int number(const char **p, const char *end, uint32_t *out)
+{
+    const char *from = *p;
+    for (*out = 0; *p < end && **p >= '0' && **p <= '9' && *p - from < 6; ++*p)
+        *out = *out * 10 + (uint32_t)(**p - '0');
+    return *p > from;
+}
+
+static sl_status parse_placement(placement *to, const char *text, size_t length)
+{
+    const char *at = memchr(text, '@', length), *end = text + length, *p = at ? at + 1 : end;
+    *to = (placement) { .name = text, .length = at ? (size_t)(at - text) : length, .ranged = at != NULL };
+    if (to->length && (!at || (number(&p, end, &to->first) && p < end && *p++ == '-' && number(&p, end, &to->last) && p == end && to->first <= to->last)))
+        return SL_OK;
+    return sl_fail(SL_ERR_ARGUMENT, "backend: '%.*s' is not NAME or NAME@first-last", (int)(length < 60 ? length : 60), text);
+}
+
+/* Opens the devices that `spec` names and gives every layer its one. */
+static sl_status open_devices(sl_model *model, const char *spec, const sl_backend_options *options)
+{
+    const uint32_t n_layer = model->hp.n_layer;
+    int rest = -1;
+    spec = spec && *spec ? spec : "cpu";
+    model->layer_device = sl_mem_alloc(&model->mem, n_layer, 1);
+    if (!model->layer_device)
+        return SL_ERR_NOMEM;
+    memset(model->layer_device, 0xff, n_layer);
+    for (const char *p = spec; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        placement at;
+        if (model->n_devices == SL_MAX_DEVICES)
+            return sl_fail(SL_ERR_LIMIT, "backend: more than %d of them", SL_MAX_DEVICES);
+        SL_TRY(parse_placement(&at, p, strcspn(p, ",")));
+        SL_TRY(sl_device_open(&model->devices[model->n_devices], at.name, at.length, options));
+        const int d = model->n_devices++;
+        if (!at.ranged)
+            rest = d;
+        else if (at.last >= n_layer)
+            return sl_fail(SL_ERR_RANGE, "backend: layer %u of %u", at.last, n_layer);
+        for (uint32_t l = at.first; at.ranged && l <= at.last; l++)
+            model->layer_device[l] = (uint8_t)d;
+    }
+    for (uint32_t l = 0; l < n_layer; l++)
+        if (model->layer_device[l] == 0xff) {
+            if (rest < 0)
+                return sl_fail(SL_ERR_ARGUMENT, "backend: layer %u has none; one entry must have no range", l);
+            model->layer_device[l] = (uint8_t)rest;
+        }
+    model->io_device = rest >= 0 ? rest : 0;
+    return SL_OK;
+}
+
+/* ---- weights ---- */
+
+/* Every operation of a pass must have an implementation: said now, not at the first token. */
+static sl_status check_plan(const sl_model *model)
+{
+    sl_kv kv;
+    sl_plan plan;
+    SL_TRY(sl_kv_init(&kv, model, SL_TYPE_F16, 1));
+    sl_status status = sl_plan_make(&plan, model, &kv, 1);
+    if (status == SL_OK)
+        sl_plan_free(&plan);
+    sl_kv_free(&kv, model);
+    return status;
+}
+
+static sl_status load_weights(sl_model *model, const sl_model_options *options, int plan_only)
+{
+    char quoted[SL_QUOTE_BYTES];
+    const sl_gguf *gguf = &model->parts.parts[0].gguf;
+    sl_text name;
+    sl_status status = sl_gguf_text(gguf, "general.architecture", &name);
+    if (status != SL_OK)
+        return status;
+    model->arch = sl_arch_find(name.data, name.length);
+    if (!model->arch)
+        return sl_fail(SL_ERR_UNSUPPORTED, "key general.architecture: '%s' is not supported", sl_quote(quoted, name.data, name.length));
+    SL_TRY(sl_hparams_read(&model->hp, &model->mem, &model->log, gguf, model->arch->name, model->vocab ? sl_vocab_count(model->vocab) : 0));
+    if (!model->hp.n_vocab)
+        return sl_fail(SL_ERR_MISSING, "the files have no vocabulary and no vocab_size");
+    const sl_backend_options device = { .mem = &model->mem, .log = &model->log, .cpu_level = options->cpu_level, .arith = options->arith,
+                                        .n_threads = options->n_threads, .plan_only = plan_only };
+    SL_TRY(open_devices(model, options->backend, &device));
+    sl_loader loader = { .model = model, .options = options, .plan_only = plan_only };
+    status = sl_loader_open(&loader);
+    if (status == SL_OK)
+        status = check_plan(model);
+    if (status == SL_OK && !plan_only)
+        status = sl_loader_place(&loader);
+    sl_loader_close(&loader);
+    return status;
+}
+
+sl_status sl_model_open(sl_model **out, sl_parts *parts, const sl_mem *mem, const sl_model_options *options, int plan_only)
+{
+    sl_model *model = sl_mem_alloc(mem, 1, sizeof *model);
+    if (!model) {
+        sl_parts_close(parts, mem);
+        return SL_ERR_NOMEM;
+    }
+    model->mem = *mem;
+    model->log = (sl_log) { options->log, options->log_user };
+    model->parts = *parts;
+    atomic_init(&model->refs, 1);
+    count(model);
+    sl_status status = SL_OK;
+    if (options->parts != SL_PARTS_METADATA)
+        status = sl_vocab_create(&model->vocab, mem, &model->log, &model->parts.parts[0].gguf, options->pre);
+    if (status == SL_OK && options->parts == SL_PARTS_ALL)
+        status = load_weights(model, options, plan_only);
+    if (status == SL_OK && options->parts == SL_PARTS_VOCABULARY && !model->vocab)
+        status = sl_fail(SL_ERR_MISSING, "the files have no vocabulary");
+    if (status != SL_OK)
+        sl_model_close(model);
+    else {
+        if (!options->in_place)
+            sl_parts_release_data(&model->parts, mem);
+        *out = model;
+    }
+    return status;
+}
+
+void sl_model_close(sl_model *model)
+{
+    const sl_mem mem = model->mem;
+    for (size_t i = 0; i < model->n_placed; i++) {
+        const sl_device *d = &model->devices[model->placed[i].device];
+        if (model->placed[i].handle)
+            d->backend->unplace(d->handle, model->placed[i].handle);
+        if (model->placed[i].memory)
+            d->backend->free(d->handle, model->placed[i].memory, model->placed[i].bytes);
+    }
+    for (int d = 0; d < model->n_devices; d++)
+        sl_device_close(&model->devices[d], &mem);
+    if (model->weights)
+        model->arch->free(model->weights, &mem);
+    sl_mem_free(&mem, model->placed);
+    sl_mem_free(&mem, model->layer_device);
+    sl_hparams_free(&model->hp, &mem);
+    sl_vocab_free(model->vocab);
+    sl_parts_close(&model->parts, &mem);
+    sl_mem_free(&mem, model);
+}

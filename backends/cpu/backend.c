@@ -131,9 +131,12 @@ static unsigned cpu_threads(void *device, unsigned *n_worked)
 
 static uint64_t n_panels(const sl_weight *w) { return (uint64_t)w->n_mat * (uint64_t)((w->n_out + CPU_PANEL - 1) / CPU_PANEL); }
 
-static uint64_t cpu_weight_bytes(void *device, const sl_weight *weight, int in_place)
+/* Bytes of one thread's buffer: the rows of a panel as they lie in the file. */
+static uint64_t buffer_bytes(const sl_weight *w) { return CPU_PANEL * sl_type_row_bytes(sl_type_get(w->type), (size_t)w->n_in); }
+
+static uint64_t cpu_weight_bytes(void *device, const sl_weight *weight, int in_place, uint64_t *temporary)
 {
-    (void)device;
+    *temporary = in_place ? 0 : buffer_bytes(weight) * ((cpu_device *)device)->n_threads;
     return in_place ? 0 : n_panels(weight) * cpu_panel_bytes(weight->type, weight->n_in);
 }
 
@@ -209,12 +212,14 @@ static sl_status cpu_place(void *device, const sl_weight_source *source, void **
         return SL_ERR_NOMEM;
     *p.matrix = (cpu_matrix) { .type = w->type, .n_in = w->n_in, .n_out = w->n_out, .n_mat = w->n_mat, .packed = !source->in_place };
     p.matrix->stride = source->in_place ? p.row_bytes : cpu_panel_bytes(w->type, w->n_in);
-    const uint64_t bytes = source->in_place ? (uint64_t)w->n_mat * (uint64_t)w->n_out * p.row_bytes : cpu_weight_bytes(dev, w, 0);
+    uint64_t temporary, bytes = cpu_weight_bytes(dev, w, !!source->in_place, &temporary);
+    if (source->in_place)
+        bytes = (uint64_t)w->n_mat * (uint64_t)w->n_out * p.row_bytes;
     sl_status status = bytes > SIZE_MAX / 2 ? sl_fail(SL_ERR_OVERFLOW, "%llu bytes do not fit the address space", (unsigned long long)bytes)
                                             : add_segment(dev, source, (size_t)bytes, &p.matrix->segment);
     if (status == SL_OK) {
         p.base = dev->segments[p.matrix->segment].base;
-        if (!source->in_place && !(p.buffers = sl_mem_alloc(&dev->mem, dev->n_threads, CPU_PANEL * p.row_bytes)))
+        if (!source->in_place && !(p.buffers = sl_mem_alloc(&dev->mem, dev->n_threads, buffer_bytes(w))))
             status = SL_ERR_NOMEM;
     }
     if (status == SL_OK)

@@ -1,2 +1,204 @@
 /* SPDX-License-Identifier: MIT */
-typedef int sl_placeholder_;
+/* arch/llama.c - Llama 1, 2, 3, 3.x, Mistral, Mixtral and fine-tunes in that layout: one loop, the differences are hyper-parameters and the
+ * presence of tensors. Mathematics: Touvron et al., arXiv 2302.13971; grouped queries: Ainslie et al., arXiv 2305.13245; Mixtral: arXiv 2401.04088. */
+#include "arith.h"
+#include "model.h"
+
+typedef struct layer {
+    sl_tensor attn_norm, ffn_norm;                              /* [n_embd] */
+    sl_weight attn_q, attn_k, attn_v, attn_qkv, attn_output;    /* q, k, v apart, or their rows one after the other in qkv */
+    sl_tensor bq, bk, bv, bqkv, bo;
+    sl_weight ffn_gate, ffn_up, ffn_down;                       /* dense layers */
+    sl_tensor bgate, bup, bdown;
+    sl_weight router, gate_exps, up_exps, down_exps;            /* layers with experts */
+} layer;
+
+typedef struct llama {
+    sl_weight token_embd, output;       /* output: empty where the embedding serves */
+    sl_tensor output_norm;
+    sl_tensor freq[SL_MAX_DEVICES];     /* F64 [d_head / 2] */
+    float magnitude;
+    layer *layers;
+} llama;
+
+#define M(member) offsetof(llama, member)
+static const sl_tensor_row model_rows[] = {
+    { "token_embd.weight", SL_ROW_MATRIX, 1, M(token_embd), { SL_DIM_EMBD, SL_DIM_VOCAB } },
+    { "output_norm.weight", SL_ROW_VECTOR, 1, M(output_norm), { SL_DIM_EMBD } },
+    { "output.weight", SL_ROW_MATRIX, 0, M(output), { SL_DIM_EMBD, SL_DIM_VOCAB } },
+};
+
+#define L(member) offsetof(layer, member)
+static const sl_tensor_row layer_rows[] = {
+    { "attn_norm.weight", SL_ROW_VECTOR, 1, L(attn_norm), { SL_DIM_EMBD } },
+    { "ffn_norm.weight", SL_ROW_VECTOR, 1, L(ffn_norm), { SL_DIM_EMBD } },
+    { "attn_output.weight", SL_ROW_MATRIX, 1, L(attn_output), { SL_DIM_Q, SL_DIM_EMBD } },
+    { "attn_output.bias", SL_ROW_VECTOR, 0, L(bo), { SL_DIM_EMBD } },
+};
+static const sl_tensor_row split_rows[] = {
+    { "attn_q.weight", SL_ROW_MATRIX, 1, L(attn_q), { SL_DIM_EMBD, SL_DIM_Q } },
+    { "attn_k.weight", SL_ROW_MATRIX, 1, L(attn_k), { SL_DIM_EMBD, SL_DIM_KV } },
+    { "attn_v.weight", SL_ROW_MATRIX, 1, L(attn_v), { SL_DIM_EMBD, SL_DIM_KV } },
+    { "attn_q.bias", SL_ROW_VECTOR, 0, L(bq), { SL_DIM_Q } },
+    { "attn_k.bias", SL_ROW_VECTOR, 0, L(bk), { SL_DIM_KV } },
+    { "attn_v.bias", SL_ROW_VECTOR, 0, L(bv), { SL_DIM_KV } },
+};
+static const sl_tensor_row fused_rows[] = {
+    { "attn_qkv.weight", SL_ROW_MATRIX, 0, L(attn_qkv), { SL_DIM_EMBD, SL_DIM_QKV } },
+    { "attn_qkv.bias", SL_ROW_VECTOR, 0, L(bqkv), { SL_DIM_QKV } },
+};
+static const sl_tensor_row dense_rows[] = {
+    { "ffn_gate.weight", SL_ROW_MATRIX, 1, L(ffn_gate), { SL_DIM_EMBD, SL_DIM_FF } },
+    { "ffn_up.weight", SL_ROW_MATRIX, 1, L(ffn_up), { SL_DIM_EMBD, SL_DIM_FF } },
+    { "ffn_down.weight", SL_ROW_MATRIX, 1, L(ffn_down), { SL_DIM_FF, SL_DIM_EMBD } },
+    { "ffn_gate.bias", SL_ROW_VECTOR, 0, L(bgate), { SL_DIM_FF } },
+    { "ffn_up.bias", SL_ROW_VECTOR, 0, L(bup), { SL_DIM_FF } },
+    { "ffn_down.bias", SL_ROW_VECTOR, 0, L(bdown), { SL_DIM_EMBD } },
+};
+static const sl_tensor_row expert_rows[] = {
+    { "ffn_gate_inp.weight", SL_ROW_MATRIX, 1, L(router), { SL_DIM_EMBD, SL_DIM_EXPERT } },
+    { "ffn_gate_exps.weight", SL_ROW_MATRIX, 1, L(gate_exps), { SL_DIM_EMBD, SL_DIM_FF, SL_DIM_EXPERT } },
+    { "ffn_up_exps.weight", SL_ROW_MATRIX, 1, L(up_exps), { SL_DIM_EMBD, SL_DIM_FF, SL_DIM_EXPERT } },
+    { "ffn_down_exps.weight", SL_ROW_MATRIX, 1, L(down_exps), { SL_DIM_FF, SL_DIM_EMBD, SL_DIM_EXPERT } },
+};
+#define BIND(rows, l, target) SL_TRY(sl_loader_bind(loader, rows, sizeof rows / sizeof *rows, l, target))
+
+static sl_status bind_layers(sl_loader *loader, const sl_hparams *hp, layer *layers)
+{
+    for (int l = 0; l < (int)hp->n_layer; l++) {
+        layer *y = &layers[l];
+        BIND(layer_rows, l, y);
+        BIND(fused_rows, l, y);
+        if (!y->attn_qkv.name)
+            BIND(split_rows, l, y);
+        if (hp->n_expert)
+            BIND(expert_rows, l, y);
+        else
+            BIND(dense_rows, l, y);
+    }
+    return SL_OK;
+}
+
+/* Frequencies for rope, with the factors of Llama 3 if the file has them. */
+static sl_status bind_rope(sl_loader *loader, const sl_hparams *hp, llama *m)
+{
+    const sl_mem *mem = sl_loader_mem(loader);
+    float *factors = NULL;
+    double *freq = sl_mem_alloc(mem, hp->d_head / 2, sizeof *freq);
+    sl_status status = freq ? sl_loader_read(loader, "rope_freqs.weight", hp->d_head / 2, &factors) : SL_ERR_NOMEM;
+    if (status == SL_OK || status == SL_ERR_MISSING)
+        status = sl_rope_frequencies(hp, factors, freq, &m->magnitude);
+    if (status == SL_OK)
+        status = sl_loader_constant(loader, SL_TYPE_F64, hp->d_head / 2, freq, m->freq);
+    sl_mem_free(mem, factors);
+    sl_mem_free(mem, freq);
+    return status;
+}
+
+static sl_status llama_bind(sl_loader *loader, void **weights)
+{
+    const sl_hparams *hp = sl_loader_hparams(loader);
+    const sl_mem *mem = sl_loader_mem(loader);
+    llama *m = *weights = sl_mem_alloc(mem, 1, sizeof *m);
+    if (!m || !(m->layers = sl_mem_alloc(mem, hp->n_layer, sizeof *m->layers)))
+        return SL_ERR_NOMEM;
+    BIND(model_rows, -1, m);
+    SL_TRY(bind_layers(loader, hp, m->layers));
+    return bind_rope(loader, hp, m);
+}
+
+static void llama_free(void *weights, const sl_mem *mem)
+{
+    llama *m = weights;
+    if (m)
+        sl_mem_free(mem, m->layers);
+    sl_mem_free(mem, m);
+}
+
+static void add_bias(sl_pass *p, sl_tensor x, sl_tensor bias)
+{
+    if (sl_tensor_is(&bias))
+        sl_op_add_to(p, x, bias);
+}
+
+/* a[n_embd, n_tok] -> q[d_head, n_head, n_tok], k and v[d_head, n_head_kv, n_tok] */
+static void project(sl_pass *p, const sl_hparams *hp, int l, const layer *y, sl_act *a, sl_tensor *q, sl_tensor *k, sl_tensor *v)
+{
+    const int64_t nq = sl_hparams_dim(hp, l, SL_DIM_Q), nkv = sl_hparams_dim(hp, l, SL_DIM_KV);
+    if (y->attn_qkv.name) {
+        sl_tensor qkv = sl_op_matmul(p, &y->attn_qkv, a);
+        add_bias(p, qkv, y->bqkv);
+        *q = sl_view_rows(qkv, 0, nq), *k = sl_view_rows(qkv, nq, nkv), *v = sl_view_rows(qkv, nq + nkv, nkv);
+    } else {
+        *q = sl_op_matmul(p, &y->attn_q, a), *k = sl_op_matmul(p, &y->attn_k, a), *v = sl_op_matmul(p, &y->attn_v, a);
+        add_bias(p, *q, y->bq), add_bias(p, *k, y->bk), add_bias(p, *v, y->bv);
+    }
+    *q = sl_view_heads(*q, hp->d_head), *k = sl_view_heads(*k, hp->d_head), *v = sl_view_heads(*v, hp->d_head);
+}
+
+/* x += attention(norm(x)) */
+static void attention(sl_pass *p, const sl_hparams *hp, int l, const layer *y, const sl_batch *b, sl_tensor angles, sl_tensor x)
+{
+    sl_tensor q, k, v, positions = b->positions[p->device], pages = b->pages[p->device];
+    sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->attn_norm, hp->rms_epsilon));
+    project(p, hp, l, y, &a, &q, &k, &v);
+    sl_op_rope(p, q, angles);
+    sl_op_rope(p, k, angles);
+    sl_op_cache_write(p, k, v, b->kv[l].k, b->kv[l].v, positions, pages);
+    sl_tensor o = sl_op_attention(p, q, b->kv[l].k, b->kv[l].v, positions, pages, 1.0f / sl_sqrt((float)hp->d_head));
+    sl_act heads = sl_act_of(sl_view_flat(o));                              /* [d_head * n_head, n_tok] */
+    sl_tensor out = sl_op_matmul(p, &y->attn_output, &heads);
+    add_bias(p, out, y->bo);
+    sl_op_add_to(p, x, out);
+}
+
+/* [n_embd, n_tok] -> [n_embd, n_tok]: down(silu(gate) * up) */
+static sl_tensor dense(sl_pass *p, const layer *y, sl_act *b)
+{
+    sl_tensor gate = sl_op_matmul(p, &y->ffn_gate, b), up = sl_op_matmul(p, &y->ffn_up, b);
+    add_bias(p, gate, y->bgate), add_bias(p, up, y->bup);
+    sl_act h = sl_act_of(sl_op_silu_mul(p, gate, up));                      /* [n_ff, n_tok] */
+    sl_tensor down = sl_op_matmul(p, &y->ffn_down, &h);
+    add_bias(p, down, y->bdown);
+    return down;
+}
+
+/* The same through the n_expert_used experts that the router chooses. */
+static sl_tensor experts(sl_pass *p, const sl_hparams *hp, const layer *y, sl_act *b)
+{
+    sl_tensor ids, weights;                                                 /* [n_expert_used, n_tok] */
+    sl_op_route(p, sl_op_matmul(p, &y->router, b), hp->n_expert_used, &ids, &weights);
+    sl_tensor gate = sl_op_matmul_expert(p, &y->gate_exps, b, ids), up = sl_op_matmul_expert(p, &y->up_exps, b, ids);
+    sl_act h = sl_act_of(sl_view_slots(sl_op_silu_mul(p, gate, up)));       /* [n_ff, n_expert_used * n_tok] */
+    return sl_op_expert_sum(p, sl_op_matmul_expert(p, &y->down_exps, &h, ids), weights);
+}
+
+static sl_tensor llama_forward(sl_pass *p, const sl_model *model, const sl_batch *b)
+{
+    const llama *m = model->weights;
+    const sl_hparams *hp = &model->hp;
+    sl_tensor angles[SL_MAX_DEVICES] = { 0 };                               /* [2, d_head / 2, n_tok] */
+    sl_tensor x = sl_op_get_rows(p, &m->token_embd, b->ids);                /* [n_embd, n_tok] */
+    for (int l = 0; l < (int)hp->n_layer; l++) {
+        const layer *y = &m->layers[l];
+        x = sl_pass_move(p, x, model->layer_device[l]);
+        if (!sl_tensor_is(&angles[p->device]))
+            angles[p->device] = sl_op_rope_angles(p, b->positions[p->device], m->freq[p->device], m->magnitude);
+        sl_mark mark = sl_pass_mark(p);
+        attention(p, hp, l, y, b, angles[p->device], x);
+        sl_pass_release(p, mark);
+        sl_act c = sl_act_of(sl_op_rms_norm(p, x, y->ffn_norm, hp->rms_epsilon));
+        sl_op_add_to(p, x, hp->n_expert ? experts(p, hp, y, &c) : dense(p, y, &c));
+        sl_pass_release(p, mark);
+    }
+    return sl_pass_move(p, x, model->io_device);
+}
+
+static sl_tensor llama_head(sl_pass *p, const sl_model *model, sl_tensor hidden)
+{
+    const llama *m = model->weights;
+    sl_act x = sl_act_of(sl_op_rms_norm(p, hidden, m->output_norm, model->hp.rms_epsilon));
+    return sl_op_matmul(p, m->output.name ? &m->output : &m->token_embd, &x);
+}
+
+const sl_arch sl_arch_llama = { .name = "llama", .bind = llama_bind, .free = llama_free, .forward = llama_forward, .head = llama_head };

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/* loader.c - finds, checks and places the tensors of a model. */
+#include "loader.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_BYTES = SL_LIMIT_TENSOR_NAME_BYTES + 32 };
+
+const sl_hparams *sl_loader_hparams(const sl_loader *loader) { return &loader->model->hp; }
+const sl_mem *sl_loader_mem(const sl_loader *loader) { return &loader->model->mem; }
+
+/* ---- binding ---- */
+
+static sl_status note(sl_loader *loader, const sl_gguf_tensor *tensor, size_t part, int device, sl_weight *weight, sl_tensor *vector)
+{
+    SL_TRY(sl_mem_grow(&loader->model->mem, &loader->bound, loader->n_bound + 1, sizeof *loader->bound));
+    loader->bound[loader->n_bound++] = (sl_bound) { tensor, part, device, weight, vector };
+    loader->total += tensor->bytes;
+    return SL_OK;
+}
+
+/* A vector of n numbers without memory yet. */
+static sl_tensor vector_of(sl_type type, int64_t n)
+{
+    const size_t element = sl_type_get(type)->block_bytes, row = element * (size_t)n;
+    return (sl_tensor) { .type = type, .ne = { n, 1, 1, 1 }, .stride = { element, row, row, row } };
+}
+
+static sl_status check_shape(const sl_gguf_tensor *t, const int64_t *want)
+{
+    if ((int64_t)t->ne[0] == want[0] && (int64_t)t->ne[1] == want[1] && (int64_t)t->ne[2] == want[2] && (int64_t)t->ne[3] == want[3])
+        return SL_OK;
+    return sl_fail(SL_ERR_SHAPE, "%s: is %llu x %llu x %llu x %llu, must be %lld x %lld x %lld x %lld", t->name, (unsigned long long)t->ne[0],
+                   (unsigned long long)t->ne[1], (unsigned long long)t->ne[2], (unsigned long long)t->ne[3], (long long)want[0], (long long)want[1],
+                   (long long)want[2], (long long)want[3]);
+}
+
+static sl_status check_type(const sl_gguf_tensor *t)
+{
+    return sl_type_get(t->type)->form == SL_ACT_NONE ? sl_fail(SL_ERR_TYPE, "%s: %s is not a type for weights", t->name, sl_type_name(t->type)) : SL_OK;
+}
+
+/* The factor `X.scale` of a matrix `X.weight`, if there is one. */
+static sl_status bind_scale(sl_loader *loader, sl_weight *w, int device)
+{
+    char name[NAME_BYTES];
+    size_t part, stem = strlen(w->name) - strlen(".weight");
+    snprintf(name, sizeof name, "%.*s.scale", (int)stem, w->name);
+    const sl_gguf_tensor *t = sl_parts_find(&loader->model->parts, name, &part);
+    if (!t)
+        return SL_OK;
+    if (t->type != SL_TYPE_F32)
+        return sl_fail(SL_ERR_TYPE, "%s: must be F32", name);
+    SL_TRY(check_shape(t, (const int64_t[]) { w->n_mat, 1, 1, 1 }));
+    w->scale = vector_of(SL_TYPE_F32, w->n_mat);
+    return note(loader, t, part, device, NULL, &w->scale);
+}
+
+static sl_status bind_row(sl_loader *loader, const sl_tensor_row *row, int layer, int device, void *target)
+{
+    const sl_model *model = loader->model;
+    char name[NAME_BYTES];
+    size_t part;
+    int64_t want[4];
+    snprintf(name, sizeof name, layer < 0 ? "%.0d%s" : "blk.%d.%s", layer < 0 ? 0 : layer, row->name);
+    const sl_gguf_tensor *t = sl_parts_find(&model->parts, name, &part);
+    if (!t)
+        return row->needed ? sl_fail(SL_ERR_MISSING, "%s: the tensor is missing", name) : SL_OK;
+    for (int i = 0; i < 4; i++)
+        want[i] = sl_hparams_dim(&model->hp, layer, row->dims[i]);
+    SL_TRY(check_shape(t, want));
+    SL_TRY(check_type(t));
+    if (row->kind == SL_ROW_VECTOR) {
+        sl_tensor *vector = (sl_tensor *)((char *)target + row->offset);
+        *vector = vector_of(SL_TYPE_F32, want[0]);
+        return note(loader, t, part, device, NULL, vector);
+    }
+    sl_weight *weight = (sl_weight *)((char *)target + row->offset);
+    *weight = (sl_weight) { .name = t->name, .type = t->type, .n_in = want[0], .n_out = want[1], .n_mat = want[2] };
+    SL_TRY(note(loader, t, part, device, weight, NULL));
+    return bind_scale(loader, weight, device);
+}
+
+sl_status sl_loader_bind(sl_loader *loader, const sl_tensor_row *rows, size_t n_rows, int layer, void *target)
+{
+    const int device = layer < 0 ? loader->model->io_device : loader->model->layer_device[layer];
+    for (size_t i = 0; i < n_rows; i++)
+        SL_TRY(bind_row(loader, &rows[i], layer, device, target));
+    return SL_OK;
+}
+
+/* Names that old converters wrote and that change nothing; pattern: the end of the name. */
+static int harmless(const char *name)
+{
+    static const char *const ends[] = { ".attn_rot_embd.weight", ".attn.rot.freqs", ".input_scale", "rope_freqs.weight", NULL };
+    const size_t n = strlen(name);
+    for (size_t i = 0; ends[i]; i++)
+        if (n >= strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i]))
+            return 1;
+    return 0;
+}
+
+static int by_tensor(const sl_bound *a, const sl_gguf_tensor *t) { return a->tensor == t; }
+
+static void report_unused(const sl_loader *loader)
+{
+    const sl_parts *parts = &loader->model->parts;
+    size_t unused = 0;
+    const char *first = NULL;
+    for (size_t p = 0, from = 0; p < parts->n_parts; p++)
+        for (size_t i = 0; i < parts->parts[p].gguf.n_tensors; i++) {
+            const sl_gguf_tensor *t = &parts->parts[p].gguf.tensors[i];
+            size_t k = 0;           /* tensors are mostly bound in the order of the file: begin behind the last hit */
+            while (k < loader->n_bound && !by_tensor(&loader->bound[(from + k) % loader->n_bound], t))
+                k++;
+            if (k < loader->n_bound)
+                from += k + 1;
+            else if (!harmless(t->name)) {
+                first = first ? first : t->name;
+                unused++;
+            }
+        }
+    if (unused)
+        sl_log_line(&loader->model->log, SL_LOG_WARN, "%zu tensors are not used, the first is %s", unused, first);
+}
+
+static sl_status sum_memory(sl_loader *loader)
+{
+    sl_model *model = loader->model;
+    uint64_t most = 0, head = 0;
+    for (size_t i = 0; i < loader->n_bound; i++) {
+        const sl_bound *b = &loader->bound[i];
+        const sl_device *d = &model->devices[b->device];
+        uint64_t temporary = b->tensor->bytes;
+        if (b->weight) {
+            model->memory.weights += d->backend->weight_bytes(d->handle, b->weight, (int)loader->options->in_place, &temporary);
+            model->memory.in_place += loader->options->in_place ? b->tensor->bytes : 0;
+        } else
+            model->memory.weights += b->vector->stride[1];
+        most = temporary > most ? temporary : most;
+    }
+    for (size_t p = 0; p < model->parts.n_parts; p++)
+        head += model->parts.parts[p].gguf.data_offset;
+    model->memory.load_peak = model->memory.weights + most + head;
+    if (loader->options->memory_limit && model->memory.weights > loader->options->memory_limit)
+        return sl_fail(SL_ERR_LIMIT, "weights need %llu bytes, the limit is %llu", (unsigned long long)model->memory.weights,
+                       (unsigned long long)loader->options->memory_limit);
+    return SL_OK;
+}
+
+sl_status sl_loader_open(sl_loader *loader)
+{
+    sl_model *model = loader->model;
+    SL_TRY(model->arch->bind(loader, &model->weights));
+    report_unused(loader);
+    return sum_memory(loader);
+}
+
+/* ---- placing ---- */
+
+typedef struct reading { sl_loader *loader; const sl_bound *bound; } reading;
+
+static sl_status read_tensor(uint64_t offset, void *to, size_t bytes, void *user)
+{
+    const reading *r = user;
+    return sl_input_read(&r->loader->model->parts.parts[r->bound->part].input, r->bound->tensor->offset + offset, to, bytes);
+}
+
+static sl_status tell_progress(uint64_t done, void *user)
+{
+    const reading *r = user;
+    const sl_model_options *o = r->loader->options;
+    if (o->progress && o->progress(r->loader->done + done, r->loader->total, o->progress_user))
+        return sl_fail(SL_ERR_CANCELLED, "loading was cancelled");
+    return SL_OK;
+}
+
+/* Remembers what a device holds, before it is made: the slot cannot fail afterwards. */
+static sl_status new_placed(sl_model *model, int device, sl_placed **out)
+{
+    SL_TRY(sl_mem_grow(&model->mem, &model->placed, model->n_placed + 1, sizeof *model->placed));
+    *out = &model->placed[model->n_placed];
+    **out = (sl_placed) { .device = device };
+    return SL_OK;
+}
+
+static sl_status place_matrix(sl_loader *loader, const sl_bound *b, sl_placed *placed)
+{
+    sl_model *model = loader->model;
+    sl_input *input = &model->parts.parts[b->part].input;
+    reading r = { loader, b };
+    sl_weight_source source = { .weight = b->weight, .read = read_tensor, .progress = tell_progress, .user = &r, .writable = !input->file };
+    if (loader->options->in_place) {
+        SL_TRY(sl_input_map(input, &source.in_place));
+        source.in_place += b->tensor->offset;
+    }
+    const sl_device *d = &model->devices[b->device];
+    SL_TRY(d->backend->place(d->handle, &source, &placed->handle));
+    b->weight->handle = placed->handle;
+    return SL_OK;
+}
+
+/* Copies host memory to a device. */
+static sl_status place_bytes(sl_model *model, sl_placed *placed, const void *host, size_t bytes)
+{
+    const sl_device *d = &model->devices[placed->device];
+    SL_TRY(d->backend->alloc(d->handle, bytes, &placed->memory));
+    placed->bytes = bytes;
+    return d->backend->upload(d->handle, placed->memory, host, bytes);
+}
+
+/* The numbers of a small tensor, decoded; *out is to be freed. */
+static sl_status read_numbers(sl_model *model, const sl_gguf_tensor *t, size_t part, float **out)
+{
+    const sl_type_info *type = sl_type_get(t->type);
+    const int64_t blocks = (int64_t)(t->bytes / type->block_bytes);
+    uint8_t *raw = sl_mem_alloc(&model->mem, 1, t->bytes);
+    float *numbers = raw ? sl_mem_alloc(&model->mem, (size_t)blocks * type->block_values, sizeof *numbers) : NULL;
+    sl_status status = numbers ? sl_input_read(&model->parts.parts[part].input, t->offset, raw, t->bytes) : SL_ERR_NOMEM;
+    if (status == SL_OK && type->check(raw, blocks) >= 0)
+        status = sl_fail(SL_ERR_NONFINITE, "a number is infinite or not a number");
+    if (status == SL_OK)
+        type->decode(raw, blocks, numbers);
+    sl_mem_free(&model->mem, raw);
+    if (status != SL_OK)
+        sl_mem_free(&model->mem, numbers);
+    *out = status == SL_OK ? numbers : NULL;
+    return status;
+}
+
+static int all_zero(const float *x, int64_t n)
+{
+    while (n > 0 && x[n - 1] == 0.0f)
+        n--;
+    return n == 0;
+}
+
+static sl_status place_vector(sl_loader *loader, const sl_bound *b, sl_placed *placed)
+{
+    float *numbers;
+    SL_TRY(read_numbers(loader->model, b->tensor, b->part, &numbers));
+    if (all_zero(numbers, b->vector->ne[0]))
+        sl_log_line(&loader->model->log, SL_LOG_WARN, "%s: all numbers are zero", b->tensor->name);
+    sl_status status = place_bytes(loader->model, placed, numbers, b->vector->stride[1]);
+    b->vector->data = placed->memory;
+    sl_mem_free(&loader->model->mem, numbers);
+    return status;
+}
+
+sl_status sl_loader_place(sl_loader *loader)
+{
+    for (size_t i = 0; i < loader->n_bound; i++) {
+        const sl_bound *b = &loader->bound[i];
+        sl_placed *placed;
+        SL_TRY(new_placed(loader->model, b->device, &placed));
+        loader->model->n_placed++;
+        sl_status status = b->weight ? place_matrix(loader, b, placed) : place_vector(loader, b, placed);
+        if (status != SL_OK)
+            return status == SL_ERR_CANCELLED ? status : sl_fail_in(status, b->tensor->name);
+        loader->done += b->tensor->bytes;
+        reading r = { loader, b };
+        SL_TRY(tell_progress(0, &r));
+    }
+    return SL_OK;
+}
+
+sl_status sl_loader_read(sl_loader *loader, const char *name, int64_t n, float **out)
+{
+    size_t part;
+    const sl_gguf_tensor *t = sl_parts_find(&loader->model->parts, name, &part);
+    *out = NULL;
+    if (!t)
+        return sl_fail(SL_ERR_MISSING, "%s: the tensor is missing", name);
+    SL_TRY(check_shape(t, (const int64_t[]) { n, 1, 1, 1 }));
+    SL_TRY(check_type(t));
+    return sl_fail_in(read_numbers(loader->model, t, part, out), name);
+}
+
+sl_status sl_loader_constant(sl_loader *loader, sl_type type, int64_t n, const void *host, sl_tensor *out)
+{
+    for (int d = 0; d < loader->model->n_devices; d++) {
+        sl_placed *placed;
+        out[d] = vector_of(type, n);
+        if (loader->plan_only)
+            continue;
+        SL_TRY(new_placed(loader->model, d, &placed));
+        loader->model->n_placed++;
+        SL_TRY(place_bytes(loader->model, placed, host, out[d].stride[1]));
+        out[d].data = placed->memory;
+    }
+    return SL_OK;
+}
+
+void sl_loader_close(sl_loader *loader)
+{
+    sl_mem_free(&loader->model->mem, loader->bound);
+    loader->bound = NULL;
+}
