@@ -63,7 +63,10 @@ static sl_status bind_row(sl_loader *loader, const sl_tensor_row *row, int layer
     char name[NAME_BYTES];
     size_t part;
     int64_t want[4];
-    snprintf(name, sizeof name, layer < 0 ? "%.0d%s" : "blk.%d.%s", layer < 0 ? 0 : layer, row->name);
+    if (layer < 0)
+        snprintf(name, sizeof name, "%s", row->name);
+    else
+        snprintf(name, sizeof name, "blk.%d.%s", layer, row->name);
     const sl_gguf_tensor *t = sl_parts_find(&model->parts, name, &part);
     if (!t)
         return row->needed ? sl_fail(SL_ERR_MISSING, "%s: the tensor is missing", name) : SL_OK;
@@ -101,28 +104,30 @@ static int harmless(const char *name)
     return 0;
 }
 
-static int by_tensor(const sl_bound *a, const sl_gguf_tensor *t) { return a->tensor == t; }
-
-static void report_unused(const sl_loader *loader)
+/* Says once how many tensors nobody asked for, and which is the first. */
+static sl_status report_unused(const sl_loader *loader)
 {
     const sl_parts *parts = &loader->model->parts;
     size_t unused = 0;
     const char *first = NULL;
-    for (size_t p = 0, from = 0; p < parts->n_parts; p++)
-        for (size_t i = 0; i < parts->parts[p].gguf.n_tensors; i++) {
-            const sl_gguf_tensor *t = &parts->parts[p].gguf.tensors[i];
-            size_t k = 0;           /* tensors are mostly bound in the order of the file: begin behind the last hit */
-            while (k < loader->n_bound && !by_tensor(&loader->bound[(from + k) % loader->n_bound], t))
-                k++;
-            if (k < loader->n_bound)
-                from += k + 1;
-            else if (!harmless(t->name)) {
-                first = first ? first : t->name;
+    for (size_t p = 0; p < parts->n_parts; p++) {
+        const sl_gguf *g = &parts->parts[p].gguf;
+        uint8_t *used = sl_mem_alloc(&loader->model->mem, g->n_tensors, 1);
+        if (!used)
+            return SL_ERR_NOMEM;
+        for (size_t i = 0; i < loader->n_bound; i++)
+            if (loader->bound[i].part == p)
+                used[loader->bound[i].tensor - g->tensors] = 1;
+        for (size_t i = 0; i < g->n_tensors; i++)
+            if (!used[i] && !harmless(g->tensors[i].name)) {
+                first = first ? first : g->tensors[i].name;
                 unused++;
             }
-        }
+        sl_mem_free(&loader->model->mem, used);
+    }
     if (unused)
         sl_log_line(&loader->model->log, SL_LOG_WARN, "%zu tensors are not used, the first is %s", unused, first);
+    return SL_OK;
 }
 
 static sl_status sum_memory(sl_loader *loader)
@@ -153,7 +158,7 @@ sl_status sl_loader_open(sl_loader *loader)
 {
     sl_model *model = loader->model;
     SL_TRY(model->arch->bind(loader, &model->weights));
-    report_unused(loader);
+    SL_TRY(report_unused(loader));
     return sum_memory(loader);
 }
 

@@ -7,12 +7,18 @@
 
 #include <string.h>
 
-sl_text sl_model_text(const sl_model *model, const char *key)
+/* A terminated copy of a text key, up to its first NUL; "" if it is absent or something else. */
+static sl_status copy_text(sl_model *model, const char *key, char **out)
 {
     sl_text text = { "", 0 };
-    if (!sl_gguf_find(&model->parts.parts[0].gguf, key) || sl_gguf_text(&model->parts.parts[0].gguf, key, &text) != SL_OK)
+    const sl_gguf *gguf = &model->parts.parts[0].gguf;
+    if (sl_gguf_find(gguf, key) && sl_gguf_text(gguf, key, &text) != SL_OK)
         text = (sl_text) { "", 0 };
-    return text;
+    *out = sl_mem_alloc(&model->mem, text.length + 1, 1);
+    if (!*out)
+        return SL_ERR_NOMEM;
+    memcpy(*out, text.data, text.length);
+    return SL_OK;
 }
 
 static void count(sl_model *model)
@@ -135,8 +141,10 @@ sl_status sl_model_open(sl_model **out, sl_parts *parts, const sl_mem *mem, cons
     model->parts = *parts;
     atomic_init(&model->refs, 1);
     count(model);
-    sl_status status = SL_OK;
-    if (options->parts != SL_PARTS_METADATA)
+    sl_status status = copy_text(model, "general.architecture", &model->architecture);
+    if (status == SL_OK)
+        status = copy_text(model, "general.name", &model->name);
+    if (status == SL_OK && options->parts != SL_PARTS_METADATA)
         status = sl_vocab_create(&model->vocab, mem, &model->log, &model->parts.parts[0].gguf, options->pre);
     if (status == SL_OK && options->parts == SL_PARTS_ALL)
         status = load_weights(model, options, plan_only);
@@ -168,6 +176,8 @@ void sl_model_close(sl_model *model)
         model->arch->free(model->weights, &mem);
     sl_mem_free(&mem, model->placed);
     sl_mem_free(&mem, model->layer_device);
+    sl_mem_free(&mem, model->architecture);
+    sl_mem_free(&mem, model->name);
     sl_hparams_free(&model->hp, &mem);
     sl_vocab_free(model->vocab);
     sl_parts_close(&model->parts, &mem);

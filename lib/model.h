@@ -29,6 +29,7 @@ struct sl_model {
     uint8_t *layer_device;      /* [n_layer] */
     sl_placed *placed;
     size_t n_placed;
+    char *architecture, *name;  /* general.architecture and general.name, terminated; "" where absent */
     uint64_t n_params, file_bytes;
     sl_memory memory;           /* weights, in_place, load_peak */
 };
@@ -36,8 +37,5 @@ struct sl_model {
 /* Takes over `parts` (also on failure). plan_only 1: everything but the weights' bytes; such a model can be planned, not run. */
 sl_status sl_model_open(sl_model **out, sl_parts *parts, const sl_mem *mem, const sl_model_options *options, int plan_only);
 void sl_model_close(sl_model *model);
-
-/* general.architecture and general.name of the files; empty texts where absent. */
-sl_text sl_model_text(const sl_model *model, const char *key);
 
 #endif

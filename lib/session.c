@@ -1,2 +1,131 @@
 /* SPDX-License-Identifier: MIT */
-typedef int sl_placeholder_;
+/* session.c - appending tokens in passes; everything is allocated when the session is opened. */
+#include "session.h"
+
+#include "arith.h"
+#include "platform.h"
+
+enum { DEFAULT_CTX = 4096, DEFAULT_BATCH = 512 };
+
+sl_status sl_session_sizes(const sl_model *model, const sl_session_options *options, uint32_t *n_ctx, uint32_t *n_batch, sl_type *type)
+{
+    const uint32_t trained = model->hp.n_ctx_train;
+    *n_ctx = options->n_ctx ? options->n_ctx : trained < DEFAULT_CTX ? trained : DEFAULT_CTX;
+    *n_batch = options->n_batch ? options->n_batch : DEFAULT_BATCH;
+    if (*n_ctx > SL_LIMIT_CONTEXT)
+        return sl_fail(SL_ERR_LIMIT, "session: a context of %u positions, the limit is %d", *n_ctx, SL_LIMIT_CONTEXT);
+    if (*n_batch > SL_LIMIT_BATCH)
+        return sl_fail(SL_ERR_LIMIT, "session: batches of %u tokens, the limit is %d", *n_batch, SL_LIMIT_BATCH);
+    if (*n_batch > *n_ctx)
+        *n_batch = *n_ctx;
+    return sl_kv_type(type, options->cache_type);
+}
+
+static sl_status allocate(sl_session *s, sl_type cache_type)
+{
+    const sl_mem *mem = &s->model->mem;
+    SL_TRY(sl_kv_init(&s->kv, s->model, cache_type, s->n_ctx));
+    SL_TRY(sl_plan_make(&s->plan, s->model, &s->kv, s->n_batch));
+    s->tokens = sl_mem_alloc(mem, s->n_ctx, sizeof *s->tokens);
+    s->positions = sl_mem_alloc(mem, s->n_batch, sizeof *s->positions);
+    s->pages = sl_mem_alloc(mem, (size_t)s->kv.n_pages, sizeof *s->pages);
+    if (!s->tokens || !s->positions || !s->pages)
+        return SL_ERR_NOMEM;
+    for (int64_t i = 0; i < s->kv.n_pages; i++)
+        s->pages[i] = (int32_t)i;
+    for (int d = 0; d < s->model->n_devices; d++)
+        SL_TRY(s->model->devices[d].backend->alloc(s->model->devices[d].handle, s->plan.arena[d], &s->arena[d]));
+    return sl_kv_alloc(&s->kv, s->model);
+}
+
+sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_options *options)
+{
+    uint32_t n_ctx, n_batch;
+    sl_type type;
+    SL_TRY(sl_session_sizes(model, options, &n_ctx, &n_batch, &type));
+    sl_session *s = sl_mem_alloc(&model->mem, 1, sizeof *s);
+    if (!s)
+        return SL_ERR_NOMEM;
+    s->model = model;
+    s->n_ctx = n_ctx;
+    s->n_batch = n_batch;
+    s->plan.mem = &model->mem;
+    atomic_init(&s->cancel, 0);
+    sl_status status = allocate(s, type);
+    if (status != SL_OK)
+        sl_session_close(s);
+    else
+        *out = s;
+    return status;
+}
+
+void sl_session_close(sl_session *s)
+{
+    const sl_model *model = s->model;
+    for (int d = 0; d < model->n_devices; d++)
+        if (s->arena[d])
+            model->devices[d].backend->free(model->devices[d].handle, s->arena[d], s->plan.arena[d]);
+    sl_kv_free(&s->kv, model);
+    sl_plan_free(&s->plan);
+    sl_mem_free(&model->mem, s->tokens);
+    sl_mem_free(&model->mem, s->positions);
+    sl_mem_free(&model->mem, s->pages);
+    sl_mem_free(&model->mem, s);
+}
+
+static sl_status check(const sl_session *s, const sl_token *ids, size_t n_ids)
+{
+    if (n_ids > s->n_ctx - s->length)
+        return sl_fail(SL_ERR_FULL, "session: %zu tokens do not fit behind %zu of %u", n_ids, s->length, s->n_ctx);
+    for (size_t i = 0; i < n_ids; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->hp.n_vocab)
+            return sl_fail(SL_ERR_RANGE, "session: token %d at index %zu, the vocabulary has %u", ids[i], i, s->model->hp.n_vocab);
+    return SL_OK;
+}
+
+static sl_status check_logits(const float *logits, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!sl_is_finite(logits[i]))
+            return sl_fail(SL_ERR_NONFINITE, "session: logit %zu is infinite or not a number", i);
+    return SL_OK;
+}
+
+/* One pass over ids[n]; logits of the last n_rows of them. */
+static sl_status pass(sl_session *s, const sl_token *ids, size_t n, float *logits, size_t n_rows)
+{
+    for (size_t i = 0; i < n; i++)
+        s->positions[i] = (int32_t)(s->length + i);
+    const sl_work work = { .n_tok = (int64_t)n, .n_pages = s->kv.n_pages, .ids = ids, .positions = s->positions, .pages = s->pages, .kv = &s->kv,
+                           .first_row = (int64_t)(n - n_rows), .logits = logits };
+    const uint64_t start = sl_clock_ns();
+    sl_status status = sl_plan_run(&s->plan, s->model, s->arena, &work, &s->cancel);
+    s->busy_ns += sl_clock_ns() - start;
+    if (status == SL_OK)
+        status = check_logits(logits, n_rows * s->model->hp.n_vocab);
+    if (status != SL_OK)
+        return status;
+    for (size_t i = 0; i < n; i++)
+        s->tokens[s->length + i] = ids[i];
+    s->length += n;
+    s->n_passes++;
+    s->n_tokens += n;
+    return SL_OK;
+}
+
+sl_status sl_session_append(sl_session *s, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows)
+{
+    SL_TRY(check(s, ids, n_ids));
+    for (size_t at = 0; at < n_ids;) {
+        const size_t n = n_ids - at < s->n_batch ? n_ids - at : s->n_batch, left = n_ids - at - n;
+        const size_t rows = n_rows > left ? (n_rows - left < n ? n_rows - left : n) : 0;       /* wanted tokens in this pass */
+        sl_status status = atomic_load(&s->cancel) ? sl_fail(SL_ERR_CANCELLED, "session: cancelled") : pass(s, ids + at, n, logits, rows);
+        if (status == SL_ERR_CANCELLED)
+            atomic_store(&s->cancel, 0);
+        SL_TRY(status);
+        at += n;
+        if (rows)
+            logits += rows * s->model->hp.n_vocab;
+    }
+    return SL_OK;
+}

@@ -134,7 +134,9 @@ typedef struct sl_model_info {
     uint32_t n_parts;           /**< files */
     uint64_t n_params;          /**< elements of all tensors */
     uint64_t file_bytes;        /**< bytes of all files */
-    sl_memory memory;           /**< weights, in_place and load_peak as loaded; the rest 0 */
+    uint64_t weight_bytes;      /**< bytes of weights in the library's own memory */
+    uint64_t in_place_bytes;    /**< bytes of weights used where they lie */
+    uint64_t load_peak_bytes;   /**< most that was held at once while loading */
 } sl_model_info;
 
 /** Fills `out` (its size member set by the caller). Any thread. Since 0.1. */

@@ -64,7 +64,8 @@ typedef struct sl_session_stats {
     uint64_t n_tokens;      /**< tokens computed */
     uint64_t n_threads;     /**< threads that took part in at least one piece of work */
     uint64_t busy_ns;       /**< nanoseconds inside passes */
-    sl_memory memory;       /**< cache and compute of this session */
+    uint64_t cache_bytes;   /**< memory of the key/value cache */
+    uint64_t compute_bytes; /**< memory of the arena: all intermediate results of one pass */
 } sl_session_stats;
 
 /** Fills `out`. Since 0.1. */
