@@ -166,7 +166,7 @@ static sl_status pair(const sl_model *model, size_t index, uint64_t element, con
 
 sl_status sl_model_meta(const sl_model *model, size_t index, sl_meta *out)
 {
-    const sl_gguf_kv *kv;
+    const sl_gguf_kv *kv = NULL;
     NEEDS("sl_model_meta", model && out);
     SL_TRY(pair(model, index, 0, &kv));
     const sl_meta full = { .key = kv->key, .type = kv->value.type, .element_type = kv->value.element_type, .count = kv->value.count };
@@ -192,7 +192,7 @@ static sl_status element_of(const sl_model *model, size_t index, uint64_t elemen
 
 sl_status sl_model_meta_int(const sl_model *model, size_t index, uint64_t element, int64_t *out)
 {
-    const sl_gguf_kv *kv;
+    const sl_gguf_kv *kv = NULL;
     NEEDS("sl_model_meta_int", model && out);
     SL_TRY(element_of(model, index, element, &kv));
     return sl_fail_in(sl_gguf_value_int(&kv->value, element, out), kv->key);
@@ -200,7 +200,7 @@ sl_status sl_model_meta_int(const sl_model *model, size_t index, uint64_t elemen
 
 sl_status sl_model_meta_float(const sl_model *model, size_t index, uint64_t element, double *out)
 {
-    const sl_gguf_kv *kv;
+    const sl_gguf_kv *kv = NULL;
     NEEDS("sl_model_meta_float", model && out);
     SL_TRY(element_of(model, index, element, &kv));
     return sl_fail_in(sl_gguf_value_float(&kv->value, element, out), kv->key);
@@ -208,7 +208,7 @@ sl_status sl_model_meta_float(const sl_model *model, size_t index, uint64_t elem
 
 sl_status sl_model_meta_string(const sl_model *model, size_t index, uint64_t element, const char **text, size_t *length)
 {
-    const sl_gguf_kv *kv;
+    const sl_gguf_kv *kv = NULL;
     NEEDS("sl_model_meta_string", model && text && length);
     SL_TRY(element_of(model, index, element, &kv));
     if (kv->value.element_type != SL_META_STRING)

@@ -92,14 +92,6 @@ sl_tensor sl_pass_input(sl_pass *pass, sl_type type, int64_t n, const void *host
     return t;
 }
 
-static int contiguous(const sl_tensor *t)
-{
-    for (int i = 0; i < 3; i++)
-        if (t->stride[i + 1] != t->stride[i] * (size_t)t->ne[i] && t->ne[i + 1] > 1)
-            return 0;
-    return 1;
-}
-
 static size_t tensor_bytes(const sl_tensor *t) { return t->stride[0] * (size_t)t->ne[0] * (size_t)sl_tensor_rows(t); }
 
 void sl_pass_output(sl_pass *pass, sl_tensor x, void *host)
@@ -119,7 +111,7 @@ sl_tensor sl_pass_move(sl_pass *pass, sl_tensor x, int device)
     sl_tensor y = sl_pass_tensor(pass, x.type, x.ne[0], x.ne[1], x.ne[2], x.ne[3]);
     if (pass->status != SL_OK || pass->planning)
         return y;
-    char staging[4096];
+    char staging[2048];
     size_t bytes = tensor_bytes(&x);
     for (size_t at = 0; at < bytes && pass->status == SL_OK; at += sizeof staging) {
         size_t n = bytes - at < sizeof staging ? bytes - at : sizeof staging;

@@ -127,6 +127,7 @@ sl_status sl_cond_init(sl_cond *cond)
 
 void sl_cond_destroy(sl_cond *cond) { pthread_cond_destroy(cond); }
 void sl_cond_wait(sl_cond *cond, sl_mutex *mutex) { pthread_cond_wait(cond, mutex); }
+void sl_cond_signal(sl_cond *cond) { pthread_cond_signal(cond); }
 void sl_cond_broadcast(sl_cond *cond) { pthread_cond_broadcast(cond); }
 void sl_thread_yield(void) { sched_yield(); }
 
