@@ -6,24 +6,6 @@
 
 typedef struct job { cpu_device *device; const sl_op_args *args; } job;
 
-void cpu_matrix_row(const cpu_device *device, const cpu_matrix *matrix, int64_t row, float *to)
-{
-    const sl_type_info *type = sl_type_get(matrix->type);
-    const uint8_t *base = device->segments[matrix->segment].base;
-    const int64_t blocks = matrix->n_in / type->block_values;
-    if (!matrix->packed) {
-        type->decode(base + (size_t)row * matrix->stride, blocks, to);
-        return;
-    }
-    const int64_t per_matrix = (matrix->n_out + CPU_PANEL - 1) / CPU_PANEL, in = row % matrix->n_out;
-    const uint8_t *panel = base + (size_t)(row / matrix->n_out * per_matrix + in / CPU_PANEL) * matrix->stride;
-    uint8_t block[512];         /* larger than any block */
-    for (int64_t b = 0; b < blocks; b++) {
-        cpu_panel_block(matrix->type, matrix->n_in, panel, (int)(in % CPU_PANEL), b, block);
-        type->decode(block, 1, to + b * type->block_values);
-    }
-}
-
 static sl_status get_row(void *arg, size_t task, unsigned thread)
 {
     const job *j = arg;
