@@ -98,30 +98,27 @@ static sl_text join_text(extras *x, sl_text left, sl_text right)
     return (sl_text) { x->joined, left.length + right.length };
 }
 
-/* First pass: checks every merge and counts what is no token, so that the second needs no more memory than there is use for. */
-static sl_status count_extras(extras *x, const sl_mem *mem, const sl_gguf_value *merges, size_t *n_texts, size_t *n_bytes)
+/* First pass: checks every merge, enters the ids of its three texts, and counts the texts that are no tokens. */
+static sl_status find_merges(sl_vocab *vocab, extras *x, const sl_gguf_value *merges, size_t *n_texts, size_t *n_bytes)
 {
     const uint8_t *cursor = merges->data;
     for (uint64_t i = 0; i < merges->count; i++) {
         sl_text merge = sl_gguf_next_text(&cursor), left, right;
         SL_TRY(cut_merge(merge, i, &left, &right));
-        SL_TRY(sl_mem_grow(mem, &x->joined, merge.length, 1));
+        SL_TRY(sl_mem_grow(&vocab->mem, &x->joined, merge.length, 1));
         sl_text joined = join_text(x, left, right);
-        *n_texts += (sl_vocab_find(x->vocab, left.data, left.length) == SL_VOCAB_NONE) + (sl_vocab_find(x->vocab, right.data, right.length) == SL_VOCAB_NONE);
-        if (sl_vocab_find(x->vocab, joined.data, joined.length) == SL_VOCAB_NONE) {
-            *n_texts += 1;
-            *n_bytes += joined.length;
-        }
+        sl_merge m = { sl_vocab_find(vocab, left.data, left.length), sl_vocab_find(vocab, right.data, right.length),
+                       sl_vocab_find(vocab, joined.data, joined.length) };
+        vocab->merges[i] = m;
+        *n_texts += (size_t)(m.left == SL_VOCAB_NONE) + (m.right == SL_VOCAB_NONE) + (m.joined == SL_VOCAB_NONE);
+        *n_bytes += m.joined == SL_VOCAB_NONE ? joined.length : 0;
     }
     return SL_OK;
 }
 
-/* The symbol of a text; a new one if need be. `keep`: the text must be copied. */
+/* The symbol of a text that is no token; a new one if need be. `keep`: the text must be copied. */
 static uint32_t symbol_of(extras *x, sl_text text, int keep)
 {
-    uint32_t id = sl_vocab_find(x->vocab, text.data, text.length);
-    if (id != SL_VOCAB_NONE)
-        return id;
     uint32_t extra = sl_map_find(&x->map, text.data, text.length, extra_text, x);
     if (extra == SL_MAP_NONE) {
         if (keep) {
@@ -134,6 +131,31 @@ static uint32_t symbol_of(extras *x, sl_text text, int keep)
         sl_map_add(&x->map, extra, extra_text, x);
     }
     return x->vocab->n_tokens + extra;
+}
+
+/* Second pass, over the merges with texts that are no tokens: they become symbols of their own. */
+static sl_status find_extras(sl_vocab *vocab, extras *x, const sl_gguf_value *merges, size_t n_texts, size_t n_bytes)
+{
+    SL_TRY(sl_map_init(&x->map, &vocab->mem, n_texts));
+    x->texts = sl_mem_alloc(&vocab->mem, n_texts, sizeof *x->texts);
+    x->arena = sl_mem_alloc(&vocab->mem, n_bytes, 1);
+    if (!x->texts || !x->arena)
+        return SL_ERR_NOMEM;
+    const uint8_t *cursor = merges->data;
+    for (uint64_t i = 0; n_texts && i < merges->count; i++) {
+        sl_merge *m = &vocab->merges[i];
+        sl_text merge = sl_gguf_next_text(&cursor), left, right;
+        if (m->left != SL_VOCAB_NONE && m->right != SL_VOCAB_NONE && m->joined != SL_VOCAB_NONE)
+            continue;
+        SL_TRY(cut_merge(merge, i, &left, &right));
+        if (m->left == SL_VOCAB_NONE)
+            m->left = symbol_of(x, left, 0);
+        if (m->right == SL_VOCAB_NONE)
+            m->right = symbol_of(x, right, 0);
+        if (m->joined == SL_VOCAB_NONE)
+            m->joined = symbol_of(x, join_text(x, left, right), 1);
+    }
+    return SL_OK;
 }
 
 /* Slot of a pair: the one that holds it, or a free one. */
@@ -150,38 +172,26 @@ static uint32_t *slot_of(const sl_vocab *vocab, uint32_t left, uint32_t right)
 static sl_status read_merges(sl_vocab *vocab, extras *x, const sl_gguf_value *merges)
 {
     size_t n_texts = 0, n_bytes = 0, slots = 16;
-    SL_TRY(count_extras(x, &vocab->mem, merges, &n_texts, &n_bytes));
-    SL_TRY(sl_map_init(&x->map, &vocab->mem, n_texts));
     while (slots < 2 * merges->count)
         slots *= 2;
-    x->texts = sl_mem_alloc(&vocab->mem, n_texts, sizeof *x->texts);
-    x->arena = sl_mem_alloc(&vocab->mem, n_bytes, 1);
-    vocab->merges = sl_mem_alloc(&vocab->mem, merges->count, sizeof *vocab->merges);
+    vocab->merges = sl_mem_alloc(&vocab->mem, (size_t)merges->count, sizeof *vocab->merges);
     vocab->merge_slots = sl_mem_alloc(&vocab->mem, slots, sizeof *vocab->merge_slots);
-    if (!x->texts || !x->arena || !vocab->merges || !vocab->merge_slots)
+    if (!vocab->merges || !vocab->merge_slots)
         return SL_ERR_NOMEM;
     vocab->merge_mask = (uint32_t)(slots - 1);
-    const uint8_t *cursor = merges->data;
-    for (uint64_t i = 0; i < merges->count; i++) {
-        sl_text left, right;
-        SL_TRY(cut_merge(sl_gguf_next_text(&cursor), i, &left, &right));
-        sl_merge *m = &vocab->merges[i];
-        m->left = symbol_of(x, left, 0);
-        m->right = symbol_of(x, right, 0);
-        m->joined = symbol_of(x, join_text(x, left, right), 1);
-        uint32_t *slot = slot_of(vocab, m->left, m->right);
+    SL_TRY(find_merges(vocab, x, merges, &n_texts, &n_bytes));
+    SL_TRY(find_extras(vocab, x, merges, n_texts, n_bytes));
+    for (uint32_t i = 0; i < merges->count; i++) {
+        uint32_t *slot = slot_of(vocab, vocab->merges[i].left, vocab->merges[i].right);
         if (!*slot)             /* of equal pairs the first counts */
-            *slot = (uint32_t)i + 1;
+            *slot = i + 1;
     }
-    vocab->n_merges = (uint32_t)merges->count;
     for (unsigned byte = 0; byte < 256; byte++) {
         char text[2];
         size_t length = put_character(text, (uint8_t)byte);
-        uint32_t id = sl_vocab_find(vocab, text, length), extra = SL_MAP_NONE;
-        if (id == SL_VOCAB_NONE)
-            extra = sl_map_find(&x->map, text, length, extra_text, x);
-        vocab->byte_id[byte] = id;
-        vocab->byte_symbol[byte] = extra == SL_MAP_NONE ? id : vocab->n_tokens + extra;
+        uint32_t extra = sl_map_find(&x->map, text, length, extra_text, x);
+        vocab->byte_id[byte] = sl_vocab_find(vocab, text, length);
+        vocab->byte_symbol[byte] = extra == SL_MAP_NONE ? vocab->byte_id[byte] : vocab->n_tokens + extra;
     }
     return SL_OK;
 }

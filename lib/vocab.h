@@ -132,7 +132,6 @@ struct sl_vocab {
     const sl_splitter *splitter;
     uint32_t byte_symbol[256];      /* symbol of the byte's character: its id; from n_tokens on what only merges know; SL_VOCAB_NONE: unknown to both */
     sl_merge *merges;               /* index = rank */
-    uint32_t n_merges;
     uint32_t *merge_slots;          /* open addressing: merge + 1, 0 is free */
     uint32_t merge_mask;
 };
