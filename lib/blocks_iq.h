@@ -170,8 +170,9 @@ static inline SL_FN void sl_unpack_tq2_0(const sl_block_tq2_0 *b, sl_ints_256 *w
 {
     w->d = sl_load_half(b->d);
     memset(w->s, 1, 16);
-    for (int j = 0; j < 256; j++)
-        w->q[j] = (int8_t)(sl_plane2(b->q, j) - 1);
+    for (int p = 0; p < 8; p++)
+        for (int i = 0; i < 32; i++)
+            w->q[32 * p + i] = (int8_t)((b->q[p / 4 * 32 + i] >> p % 4 * 2 & 3) - 1);
 }
 
 static inline SL_FN void sl_decode_iq2_xxs(const sl_block_iq2_xxs *b, float *x) { sl_ints_256 w; sl_unpack_iq2_xxs(b, &w); sl_decode_ints_256(&w, x); }

@@ -62,12 +62,10 @@ static inline SL_FN float sl_dot_ints_256_m(const sl_ints_256 *w, const void *ac
     return sl_fma(-(w->m * x->d), (float)sum, sl_dot_ints_256(w, act, acc));
 }
 
-/* Two-bit plane (Q2_K, Q3_K, Q6_K, TQ2_0): 64 bytes, element j is bits 2k, 2k + 1 of byte 32 (j div 128) + j mod 32 with k = j mod 128 div 32. */
-static inline SL_FN int sl_plane2(const uint8_t *plane, int j) { return plane[j / 128 * 32 + j % 32] >> j % 128 / 32 * 2 & 3; }
-/* One-bit plane (Q3_K, Q5_K): 32 bytes, element j is bit j div 32 of byte j mod 32. */
-static inline SL_FN int sl_plane1(const uint8_t *plane, int j) { return plane[j % 32] >> j / 32 & 1; }
-/* Nibble plane (Q4_K, Q5_K): 128 bytes, element j is a nibble of byte 32 (j div 64) + j mod 32, the low one if j mod 64 < 32. */
-static inline SL_FN int sl_plane4(const uint8_t *plane, int j) { return plane[j / 64 * 32 + j % 32] >> j % 64 / 32 * 4 & 15; }
+/* Elements 32 p to 32 p + 31 (p = 0..7) of the planes that the types share, in order:
+ * two-bit plane of 64 bytes (Q2_K, Q3_K, Q6_K, TQ2_0): bits 2 (p mod 4) and the next of bytes 32 (p div 4) onwards;
+ * one-bit plane of 32 bytes (Q3_K, Q5_K): bit p of each byte;
+ * nibble plane of 128 bytes (Q4_K, Q5_K): the low nibbles of bytes 32 (p div 2) onwards for even p, the high ones for odd p. */
 
 static inline SL_FN void sl_unpack_q2_k(const sl_block_q2_k *b, sl_ints_256 *w)
 {
@@ -77,8 +75,9 @@ static inline SL_FN void sl_unpack_q2_k(const sl_block_q2_k *b, sl_ints_256 *w)
         w->s[g] = (int8_t)sl_low(b->s[g]);
         w->k[g] = (int8_t)sl_high(b->s[g]);
     }
-    for (int j = 0; j < 256; j++)
-        w->q[j] = (int8_t)sl_plane2(b->q, j);
+    for (int p = 0; p < 8; p++)
+        for (int i = 0; i < 32; i++)
+            w->q[32 * p + i] = (int8_t)(b->q[p / 4 * 32 + i] >> p % 4 * 2 & 3);
 }
 
 static inline SL_FN void sl_unpack_q3_k(const sl_block_q3_k *b, sl_ints_256 *w)
@@ -86,8 +85,9 @@ static inline SL_FN void sl_unpack_q3_k(const sl_block_q3_k *b, sl_ints_256 *w)
     w->d = sl_load_half(b->d);
     for (int g = 0; g < 16; g++)
         w->s[g] = (int8_t)((b->s[g % 8] >> g / 8 * 4 & 15) + (b->s[8 + g % 4] >> g / 4 * 2 & 3) * 16 - 32);
-    for (int j = 0; j < 256; j++)
-        w->q[j] = (int8_t)(sl_plane2(b->q, j) + sl_plane1(b->h, j) * 4 - 4);
+    for (int p = 0; p < 8; p++)
+        for (int i = 0; i < 32; i++)
+            w->q[32 * p + i] = (int8_t)((b->q[p / 4 * 32 + i] >> p % 4 * 2 & 3) + (b->h[i] >> p & 1) * 4 - 4);
 }
 
 /* Eight six-bit scales and eight six-bit minima in 12 bytes; each stands for 32 elements. */
@@ -106,8 +106,9 @@ static inline SL_FN void sl_unpack_q4_k(const sl_block_q4_k *b, sl_ints_256 *w)
     w->d = sl_load_half(b->d);
     w->m = sl_load_half(b->m);
     sl_unpack_six(b->s, w->s, w->k);
-    for (int j = 0; j < 256; j++)
-        w->q[j] = (int8_t)sl_plane4(b->q, j);
+    for (int p = 0; p < 8; p++)
+        for (int i = 0; i < 32; i++)
+            w->q[32 * p + i] = (int8_t)(b->q[p / 2 * 32 + i] >> p % 2 * 4 & 15);
 }
 
 static inline SL_FN void sl_unpack_q5_k(const sl_block_q5_k *b, sl_ints_256 *w)
@@ -115,18 +116,21 @@ static inline SL_FN void sl_unpack_q5_k(const sl_block_q5_k *b, sl_ints_256 *w)
     w->d = sl_load_half(b->d);
     w->m = sl_load_half(b->m);
     sl_unpack_six(b->s, w->s, w->k);
-    for (int j = 0; j < 256; j++)
-        w->q[j] = (int8_t)(sl_plane4(b->q, j) + sl_plane1(b->h, j) * 16);
+    for (int p = 0; p < 8; p++)
+        for (int i = 0; i < 32; i++)
+            w->q[32 * p + i] = (int8_t)((b->q[p / 2 * 32 + i] >> p % 2 * 4 & 15) + (b->h[i] >> p & 1) * 16);
 }
 
 static inline SL_FN void sl_unpack_q6_k(const sl_block_q6_k *b, sl_ints_256 *w)
 {
     w->d = sl_load_half(b->d);
     memcpy(w->s, b->s, 16);
-    for (int j = 0; j < 256; j++) {
-        int low = b->q[j / 128 * 64 + j % 64] >> j % 128 / 64 * 4 & 15;
-        w->q[j] = (int8_t)(low + sl_plane2(b->h, j) * 16 - 32);
-    }
+    /* low nibbles: 64 bytes per 128 elements, the first 64 of them in the low halves */
+    for (int p = 0; p < 8; p++)
+        for (int i = 0; i < 32; i++) {
+            int low = b->q[p / 4 * 64 + p % 2 * 32 + i] >> p % 4 / 2 * 4 & 15;
+            w->q[32 * p + i] = (int8_t)(low + (b->h[p / 4 * 32 + i] >> p % 4 * 2 & 3) * 16 - 32);
+        }
 }
 
 static inline SL_FN void sl_decode_q2_k(const sl_block_q2_k *b, float *x) { sl_ints_256 w; sl_unpack_q2_k(b, &w); sl_decode_ints_256_m(&w, x); }
