@@ -36,6 +36,15 @@ static inline size_t cpu_body_offset(cpu_interleave at, size_t block)
 /* Block `block` of row `row` as it lay in the file: a pointer into the panel, or to `buffer` (block_bytes of the type) if its bytes are scattered. */
 const void *cpu_panel_at(sl_type type, int64_t n_in, const uint8_t *panel, int row, int64_t block, void *buffer);
 
+/* 16 partial sums to one: halves are added, 16 to 8 to 4 to 2 to 1. */
+static inline float cpu_halve(float s[16])
+{
+    for (int h = 8; h > 0; h /= 2)
+        for (int i = 0; i < h; i++)
+            s[i] += s[i + h];
+    return s[0];
+}
+
 /* ---- rows of a level's array ---- */
 
 /* The products with one type. */

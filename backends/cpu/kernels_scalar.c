@@ -77,21 +77,12 @@ static int quantize_a256(int64_t n, const float *x, void *blocks)
 
 /* ---- rows ---- */
 
-/* 16 partial sums to one: halves are added, 16 to 8 to 4 to 2 to 1. */
-static float halve(float s[16])
-{
-    for (int h = 8; h > 0; h /= 2)
-        for (int i = 0; i < h; i++)
-            s[i] += s[i + h];
-    return s[0];
-}
-
 static void rms_norm(int64_t n, const float *x, const float *weight, float epsilon, float *y)
 {
     float s[16] = { 0 };
     for (int64_t i = 0; i < n; i++)
         s[i % 16] = sl_fma(x[i], x[i], s[i % 16]);
-    const float r = 1.0f / sl_sqrt(halve(s) / (float)n + epsilon);
+    const float r = 1.0f / sl_sqrt(cpu_halve(s) / (float)n + epsilon);
     for (int64_t i = 0; i < n; i++)
         y[i] = x[i] * r * weight[i];
 }
@@ -132,7 +123,7 @@ static void softmax(int n_key, float scale, float p[SL_PAGE_KEYS], float *m, flo
         p[j] = sl_exp(p[j] - *m);
         s[j % 16] += p[j];
     }
-    *l = halve(s);
+    *l = cpu_halve(s);
 }
 
 static float load_f32(const void *x, int64_t i) { return ((const float *)x)[i]; }

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+/* kernels_lanes.h - the float kernels in lanes, for registers of any width: kernels_scalar.c step by step, LANES outputs at a time. And the walk over
+ * panels that all products share. Included by one kernel file per level, which defines before:
+ *
+ *   LANES, MAX_T                       floats of a register; rows of activations that one pass over a block serves at once (1, 2, 4 or 8)
+ *   vf                                 a register of floats
+ *   f_load f_store f_set               from and to memory at any address; one number in all lanes
+ *   f_add f_sub f_mul f_div f_max f_fma(a, b, c) f_neg      lane by lane; a * b + c in one rounding
+ *   f_power(t)                         the bits (bits(t) + 127) << 23
+ *   f_where_less(a, b, x, y)           a < b ? x : y
+ *   f_load_f16 f_load_bf16             LANES halves or bfloats, exact
+ *   f_rotate(x, angles)                ROPE of LANES / 2 pairs
+ *   f_top(a, b)                        the larger of |a| and |b| by their bits, so that NaN and infinity win
+ *   f_store_int8(to, x)                LANES integers to the nearest of x, ties to even
+ *
+ * Tails shorter than a register take the scalar steps, which are the definition. */
+#ifndef CPU_KERNELS_LANES_H
+#define CPU_KERNELS_LANES_H
+
+#include "kernels.h"
+
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#if !defined(INLINE)
+#define INLINE static inline __attribute__((always_inline))
+#endif
+/* UNROLL: early, so that small arrays become registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+/* A number that compilers know nothing of: a loop to it stays a loop, where unrolling would only make the code larger. */
+INLINE int opaque(int n)
+{
+    __asm__("" : "+r"(n));
+    return n;
+}
+enum { REGS = CPU_PANEL / LANES };          /* registers of 16 lanes */
+
+/* ---- products ---- */
+
+/* Asks for this stream's share of the lines that all streams need one step later. A kernel fills the processor's queues with instructions that
+ * wait for data before enough misses are under way; this puts them under way. At the end of a panel the next panel of the stream follows. */
+INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p, size_t offset, int lines)
+{
+    const int slice = (lines + n_panel - 1) / n_panel;
+    for (int g = 0; g < n_panel; g++) {
+        const uint8_t *from = panel + (size_t)g * panel_stride + offset + (size_t)(p * slice) * CPU_LINE;
+        for (int i = 0; i < slice; i++)
+            __builtin_prefetch(from + CPU_LINE * i, 0, 3);
+    }
+}
+
+/* A panel kernel out of `step`, which takes `values` elements of one panel (fewer at the end) to m rows, m constant:
+ *   step(panel, k, n, x, m, acc)     elements [k, k + n); x[t]: activations from element k on
+ * step_bytes: of a panel, per step, on average; act_bytes: of activations, per step. */
+#define LANES_PANEL(name, values, step_bytes, act_bytes, step)                                                                                     \
+    static void name(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,                       \
+                     float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                                           \
+    {                                                                                                                                              \
+        for (int64_t k = 0; k < n_in; k += (values)) {                                                                                             \
+            const int n = n_in - k < (values) ? (int)(n_in - k) : (values);                                                                        \
+            const size_t i = (size_t)(k / (values));                                                                                               \
+            for (int p = 0; p < n_panel; p++) {                                                                                                    \
+                const uint8_t *w = panel + (size_t)p * panel_stride, *x[CPU_MAX_M];                                                                \
+                int t = 0;                                                                                                                         \
+                fetch(panel, panel_stride, n_panel, p, (i + 1) * (step_bytes), ((step_bytes) + CPU_LINE - 1) / CPU_LINE);                          \
+                for (int u = 0; u < m; u++)                                                                                                        \
+                    x[u] = act[u] + i * (act_bytes);                                                                                               \
+                for (; m - t >= MAX_T; t += MAX_T)                                                                                                 \
+                    step(w, k, n, x + t, MAX_T, acc[p] + t);                                                                                       \
+                if (MAX_T > 4 && (m - t) & 4) {                                                                                                    \
+                    step(w, k, n, x + t, 4, acc[p] + t);                                                                                           \
+                    t += 4;                                                                                                                        \
+                }                                                                                                                                  \
+                if (MAX_T > 2 && (m - t) & 2) {                                                                                                    \
+                    step(w, k, n, x + t, 2, acc[p] + t);                                                                                           \
+                    t += 2;                                                                                                                        \
+                }                                                                                                                                  \
+                if (MAX_T > 1 && (m - t) & 1)                                                                                                      \
+                    step(w, k, n, x + t, 1, acc[p] + t);                                                                                           \
+            }                                                                                                                                      \
+        }                                                                                                                                          \
+    }
+
+enum { FLOAT_STEP = 32 };
+
+#define FLOAT_STEP_FN(stem, bytes)                                                                                                                 \
+    INLINE void step_##stem(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])                      \
+    {                                                                                                                                              \
+        const uint8_t *w = panel + (size_t)k * CPU_PANEL * (bytes);                                                                                \
+        vf s[MAX_T][REGS];                                                                                                                         \
+        UNROLL for (int t = 0; t < m; t++)                                                                                                         \
+            UNROLL for (int r = 0; r < REGS; r++)                                                                                                  \
+                s[t][r] = f_load(acc[t] + r * LANES);                                                                                              \
+        for (int i = 0; i < n; i++) {                                                                                                              \
+            vf row[REGS];                                                                                                                          \
+            UNROLL for (int r = 0; r < REGS; r++)                                                                                                  \
+                row[r] = f_load_##stem((const void *)(w + (CPU_PANEL * i + LANES * r) * (bytes)));                                                 \
+            UNROLL for (int t = 0; t < m; t++) {                                                                                                   \
+                const vf y = f_set(((const float *)(const void *)x[t])[i]);                                                                        \
+                UNROLL for (int r = 0; r < REGS; r++)                                                                                              \
+                    s[t][r] = f_fma(row[r], y, s[t][r]);                                                                                           \
+            }                                                                                                                                      \
+        }                                                                                                                                          \
+        UNROLL for (int t = 0; t < m; t++)                                                                                                         \
+            UNROLL for (int r = 0; r < REGS; r++)                                                                                                  \
+                f_store(acc[t] + r * LANES, s[t][r]);                                                                                              \
+    }                                                                                                                                              \
+    LANES_PANEL(panel_##stem, FLOAT_STEP, FLOAT_STEP * CPU_PANEL * (bytes), FLOAT_STEP * sizeof(float), step_##stem)
+
+INLINE vf f_load_f32(const float *x) { return f_load(x); }
+FLOAT_STEP_FN(f32, 4)
+FLOAT_STEP_FN(f16, 2)
+FLOAT_STEP_FN(bf16, 2)
+
+/* ---- activations ---- */
+
+INLINE int quantize_block(const float *x, int n, int8_t *q, float *d)
+{
+    float lanes[LANES];
+    vf top = f_set(0.0f);
+    for (int k = 0; k < n; k += LANES)
+        top = f_top(top, f_load(x + k));
+    f_store(lanes, top);
+    uint32_t amax = 0;
+    for (int i = 0; i < LANES; i++)
+        amax = sl_bits(lanes[i]) > amax ? sl_bits(lanes[i]) : amax;
+    const int bad = amax >= 0x7f800000u;
+    if (bad || sl_float(amax) < 0x1p-100f) {
+        memset(q, 0, (size_t)n);
+        *d = 0.0f;
+        return bad;
+    }
+    const vf id = f_set(127.0f / sl_float(amax));
+    *d = sl_float(amax) / 127.0f;
+    for (int k = 0; k < n; k += LANES)
+        f_store_int8(q + k, f_mul(f_load(x + k), id));
+    return 0;
+}
+
+static int quantize_a32(int64_t n, const float *x, void *blocks)
+{
+    sl_block_a32 *to = blocks;
+    int bad = 0;
+    for (int64_t b = 0; b < n / 32; b++) {
+        bad |= quantize_block(x + 32 * b, 32, to[b].q, &to[b].d);
+        int32_t sum = 0;
+        for (int k = 0; k < 32; k++)
+            sum += to[b].q[k];
+        to[b].sum = sum;
+    }
+    return bad;
+}
+
+static int quantize_a256(int64_t n, const float *x, void *blocks)
+{
+    sl_block_a256 *to = blocks;
+    int bad = 0;
+    for (int64_t b = 0; b < n / 256; b++) {
+        bad |= quantize_block(x + 256 * b, 256, to[b].q, &to[b].d);
+        for (int i = 0; i < 16; i++) {
+            int sum = 0;
+            for (int k = 0; k < 16; k++)
+                sum += to[b].q[16 * i + k];
+            to[b].sum[i] = (int16_t)sum;
+        }
+        memset(to[b].pad, 0, sizeof to[b].pad);
+    }
+    return bad;
+}
+
+/* ---- rows ---- */
+
+static void rms_norm(int64_t n, const float *x, const float *weight, float epsilon, float *y)
+{
+    float s[16];
+    vf sums[REGS];
+    int64_t i = 0;
+    UNROLL for (int r = 0; r < REGS; r++)
+        sums[r] = f_set(0.0f);
+    for (; i + 16 <= n; i += 16)
+        UNROLL for (int r = 0; r < REGS; r++) {
+            const vf v = f_load(x + i + r * LANES);
+            sums[r] = f_fma(v, v, sums[r]);
+        }
+    UNROLL for (int r = 0; r < REGS; r++)
+        f_store(s + r * LANES, sums[r]);
+    for (; i < n; i++)
+        s[i % 16] = sl_fma(x[i], x[i], s[i % 16]);
+    const float scale = 1.0f / sl_sqrt(cpu_halve(s) / (float)n + epsilon);
+    const vf scales = f_set(scale);
+    for (i = 0; i + LANES <= n; i += LANES)
+        f_store(y + i, f_mul(f_mul(f_load(x + i), scales), f_load(weight + i)));
+    for (; i < n; i++)
+        y[i] = x[i] * scale * weight[i];
+}
+
+static void add(int64_t n, float *x, const float *y)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        f_store(x + i, f_add(f_load(x + i), f_load(y + i)));
+    for (; i < n; i++)
+        x[i] += y[i];
+}
+
+INLINE vf f_exp(vf x)
+{
+    const vf magic = f_set(SL_EXP_MAGIC), one = f_set(1.0f);
+    const vf t = f_fma(x, f_set(SL_EXP_LOG2E), magic), n = f_sub(t, magic);
+    vf r = f_fma(n, f_set(-SL_EXP_LN2_HI), x), p = f_set(SL_EXP_C6);
+    r = f_fma(n, f_set(-SL_EXP_LN2_LO), r);
+    p = f_fma(p, r, f_set(SL_EXP_C5));
+    p = f_fma(p, r, f_set(SL_EXP_C4));
+    p = f_fma(p, r, f_set(SL_EXP_C3));
+    p = f_fma(p, r, f_set(SL_EXP_C2));
+    p = f_fma(p, r, one);
+    p = f_fma(p, r, one);
+    vf y = f_mul(p, f_power(t));
+    y = f_where_less(x, f_set(SL_EXP_MIN), f_set(0.0f), y);
+    return f_where_less(f_set(SL_EXP_MAX), x, f_set(sl_float(0x7f800000u)), y);
+}
+
+static void silu_mul(int64_t n, const float *gate, const float *up, float *y)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vf z = f_load(gate + i), silu = f_div(z, f_add(f_set(1.0f), f_exp(f_neg(z))));
+        f_store(y + i, f_mul(silu, f_load(up + i)));
+    }
+    for (; i < n; i++)
+        y[i] = sl_silu(gate[i]) * up[i];
+}
+
+static void rope(int64_t n, float *x, const float *angles)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        f_store(x + i, f_rotate(f_load(x + i), f_load(angles + i)));
+    for (; i + 1 < n; i += 2) {
+        const float a = x[i], b = x[i + 1], c = angles[i], s = angles[i + 1];
+        x[i] = sl_fma(a, c, -(b * s));
+        x[i + 1] = sl_fma(a, s, b * c);
+    }
+}
+
+/* ---- attention ---- */
+
+enum { KEY_REGS = SL_PAGE_KEYS / LANES };
+
+/* The scores of 64 keys, those from n_key on meaningless, to p = exp(score - *m) and *l; p is +0 from n_key on, which adds nothing. */
+INLINE void softmax(int n_key, float scale, vf s[KEY_REGS], float p[SL_PAGE_KEYS], float *m, float *l)
+{
+    float lanes[LANES], sums[16];
+    const vf scales = f_set(scale);
+    UNROLL for (int i = 0; i < KEY_REGS; i++)
+        f_store(p + LANES * i, f_mul(s[i], scales));
+    for (int j = n_key; j < SL_PAGE_KEYS; j++)
+        p[j] = sl_float(0xff800000u);
+    vf top = f_load(p);
+    UNROLL for (int i = 1; i < KEY_REGS; i++)
+        top = f_max(top, f_load(p + LANES * i));
+    f_store(lanes, top);
+    float most = lanes[0];
+    for (int i = 1; i < LANES; i++)
+        most = lanes[i] > most ? lanes[i] : most;
+    *m = most + 0.0f;
+    const vf tops = f_set(*m);
+    vf sum[REGS];
+    UNROLL for (int r = 0; r < REGS; r++)
+        sum[r] = f_set(0.0f);
+    UNROLL for (int i = 0; i < KEY_REGS; i++) {
+        const vf e = f_exp(f_sub(f_load(p + LANES * i), tops));
+        f_store(p + LANES * i, e);
+        sum[i % REGS] = f_add(sum[i % REGS], e);
+    }
+    UNROLL for (int r = 0; r < REGS; r++)
+        f_store(sums + r * LANES, sum[r]);
+    *l = cpu_halve(sums);
+}
+
+#define SCALAR_f32(x, i) ((const float *)(x))[i]
+#define SCALAR_f16(x, i) sl_half_to_float(((const uint16_t *)(x))[i])
+/* `regs` registers of o from element d on: chains over the keys. */
+#define VALUES_FN(stem, type)                                                                                                                      \
+    INLINE void values_##stem(int64_t d_head, int n_key, const float *p, const type *v, int64_t d, int regs, float *o)                             \
+    {                                                                                                                                              \
+        vf s[4];                                                                                                                                   \
+        UNROLL for (int r = 0; r < regs; r++)                                                                                                      \
+            s[r] = f_set(0.0f);                                                                                                                    \
+        for (int j = 0; j < n_key; j++)                                                                                                            \
+            UNROLL for (int r = 0; r < regs; r++)                                                                                                  \
+                s[r] = f_fma(f_set(p[j]), f_load_##stem(v + d_head * j + d + r * LANES), s[r]);                                                    \
+        UNROLL for (int r = 0; r < regs; r++)                                                                                                      \
+            f_store(o + d + r * LANES, s[r]);                                                                                                      \
+    }
+#define ATTENTION_FN(stem, type)                                                                                                                   \
+    VALUES_FN(stem, type)                                                                                                                          \
+    static void attention_##stem(int64_t d_head, int n_key, const float *q, const void *keys, const void *values, float scale, float *m, float *l, float *o) \
+    {                                                                                                                                              \
+        const type *k = keys, *v = values;                                                                                                         \
+        float p[SL_PAGE_KEYS];                                                                                                                     \
+        vf s[KEY_REGS];                                                                                                                            \
+        int64_t d = 0;                                                                                                                             \
+        UNROLL for (int i = 0; i < KEY_REGS; i++)                                                                                                  \
+            s[i] = f_set(0.0f);                                                                                                                    \
+        for (; d < d_head; d++)                                                                                                                    \
+            UNROLL for (int i = 0; i < KEY_REGS; i++)                                                                                              \
+                s[i] = f_fma(f_set(q[d]), f_load_##stem(k + SL_PAGE_KEYS * d + LANES * i), s[i]);                                                  \
+        softmax(n_key, scale, s, p, m, l);                                                                                                         \
+        for (d = 0; d + 4 * LANES <= d_head; d += 4 * LANES)                                                                                       \
+            values_##stem(d_head, n_key, p, v, d, 4, o);                                                                                           \
+        for (; d + LANES <= d_head; d += LANES)                                                                                                    \
+            values_##stem(d_head, n_key, p, v, d, 1, o);                                                                                           \
+        for (; d < d_head; d++) {                                                                                                                  \
+            float sum = 0.0f;                                                                                                                      \
+            for (int j = 0; j < n_key; j++)                                                                                                        \
+                sum = sl_fma(p[j], SCALAR_##stem(v, d_head * j + d), sum);                                                                         \
+            o[d] = sum;                                                                                                                            \
+        }                                                                                                                                          \
+    }
+ATTENTION_FN(f32, float)
+ATTENTION_FN(f16, uint16_t)
+
+static void merge(int64_t d_head, const float *o_block, float c, float a, float *o)
+{
+    const vf cs = f_set(c), as = f_set(a);
+    int64_t d = 0;
+    for (; d + LANES <= d_head; d += LANES)
+        f_store(o + d, f_fma(f_load(o_block + d), cs, f_mul(f_load(o + d), as)));
+    for (; d < d_head; d++)
+        o[d] = sl_fma(o_block[d], c, o[d] * a);
+}
+
+/* ---- what the rows of the level point to ---- */
+
+/* A type that is left out of the build leaves its kernel unused. */
+#define MATMUL_KERNEL(stem) static const cpu_matmul_kernel kernel_##stem __attribute__((unused)) = { panel_##stem };
+MATMUL_KERNEL(f32)
+MATMUL_KERNEL(f16)
+MATMUL_KERNEL(bf16)
+static const cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
+static const cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
+static const cpu_add_kernel kernel_add = { add };
+static const cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
+static const cpu_rope_kernel kernel_rope = { rope };
+static const cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
+
+#define LANES_IMPLS(level, text)                                                                                                                   \
+    SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, level, text, kernel_f32))                                                                          \
+    SL_ROW(TYPE_F16, CPU_MATMUL_IMPLS(F16, f16, level, text, kernel_f16))                                                                          \
+    SL_ROW(TYPE_BF16, CPU_MATMUL_IMPLS(BF16, bf16, level, text, kernel_bf16))                                                                      \
+    CPU_VECTOR_IMPLS(level, text)
+
+#endif

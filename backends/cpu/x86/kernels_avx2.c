@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* kernels_avx2.c - level avx2 (AVX2, FMA and F16C): registers of 8 lanes, two for the 16 rows of a panel. */
+#include <immintrin.h>
+
+#define LANES 8
+#define MAX_T 4
+#define INLINE static inline __attribute__((always_inline))
+typedef __m256 vf;
+typedef __m256i vi;
+#define PIN(v) __asm__ volatile("" : "+x"(v))
+#include <stdint.h>
+
+INLINE vf f_load(const float *x) { return _mm256_loadu_ps(x); }
+INLINE void f_store(float *x, vf a) { _mm256_storeu_ps(x, a); }
+INLINE vf f_set(float x) { return _mm256_set1_ps(x); }
+INLINE vf f_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+INLINE vf f_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+INLINE vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+INLINE vf f_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+INLINE vf f_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+INLINE vf f_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE vf f_neg(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
+INLINE vf f_power(vf t) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127)), 23)); }
+INLINE vf f_where_less(vf a, vf b, vf x, vf y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+INLINE vf f_load_f16(const uint16_t *x) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)x)); }
+INLINE vf f_load_bf16(const uint16_t *x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)x)), 16)); }
+INLINE vf f_rotate(vf x, vf angles)     /* even lanes: a cos - b sin, odd lanes: a sin + b cos */
+{
+    return _mm256_fmaddsub_ps(_mm256_moveldup_ps(x), angles, _mm256_mul_ps(_mm256_movehdup_ps(x), _mm256_permute_ps(angles, 0xb1)));
+}
+INLINE vf f_top(vf a, vf b)
+{
+    const __m256i most = _mm256_set1_epi32(0x7fffffff);
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(a), most), _mm256_and_si256(_mm256_castps_si256(b), most)));
+}
+INLINE void f_store_int8(int8_t *to, vf x)
+{
+    const __m256i dwords = _mm256_cvtps_epi32(x);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(dwords), _mm256_extracti128_si256(dwords, 1));
+    _mm_storel_epi64((void *)to, _mm_packs_epi16(words, words));
+}
+
+INLINE vi i_load(const void *x) { return _mm256_loadu_si256(x); }
+INLINE vi i_splat(const void *x)
+{
+    int32_t v;
+    __builtin_memcpy(&v, x, sizeof v);
+    return _mm256_set1_epi32(v);
+}
+INLINE vi i_byte(char x) { return _mm256_set1_epi8(x); }
+INLINE vi i_word(short x) { return _mm256_set1_epi16(x); }
+INLINE vi i_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+INLINE vi i_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+INLINE vi i_add16(vi a, vi b) { return _mm256_add_epi16(a, b); }
+INLINE vi i_sub32(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+INLINE vi i_left(vi a, int n) { return _mm256_slli_epi32(a, n); }
+INLINE vi i_right(vi a, int n) { return _mm256_srli_epi32(a, n); }
+INLINE vi i_maddubs(vi u, vi s) { return _mm256_maddubs_epi16(u, s); }
+INLINE vi i_madd(vi sum, vi a, vi b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
+INLINE vi i_abs(vi w) { return _mm256_abs_epi8(w); }
+INLINE vi i_sign(vi x, vi w) { return _mm256_sign_epi8(x, w); }
+INLINE vi i_words(vi v, int lo, int hi)     /* into the upper bytes of the words, then down with the sign */
+{
+    const int pick = (int)(0x00800080u | (uint32_t)lo << 8 | (uint32_t)hi << 24), lane = (int)0x04000400;
+    const vi order = _mm256_setr_epi32(pick, pick + lane, pick + 2 * lane, pick + 3 * lane, pick, pick + lane, pick + 2 * lane, pick + 3 * lane);
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(v, order), 8);
+}
+INLINE vf f_int(vi a) { return _mm256_cvtepi32_ps(a); }
+
+#include "kernels_bytes.h"
+
+BYTES_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
+
+extern const sl_impl cpu_impls_avx2[];
+extern const size_t cpu_n_impls_avx2;
+const sl_impl cpu_impls_avx2[] = {
+    BYTES_IMPLS(CPU_AVX2, "avx2")
+    LANES_IMPLS(CPU_AVX2, "avx2")
+};
+const size_t cpu_n_impls_avx2 = sizeof cpu_impls_avx2 / sizeof *cpu_impls_avx2;

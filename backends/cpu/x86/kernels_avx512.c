@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* kernels_avx512.c - levels avx512 (F, BW, DQ, VL) and, compiled once more, avx512vnni: one register for the 16 rows of a panel. With VNNI only the
+ * products of quantized weights are in the level's array; everything else comes from avx512. */
+#include <immintrin.h>
+#include <stdint.h>
+
+#define LANES 16
+#define MAX_T 8
+#define INLINE static inline __attribute__((always_inline))
+typedef __m512 vf;
+typedef __m512i vi;
+#define PIN(x) __asm__ volatile("" : "+v"(x))
+
+INLINE vf f_load(const float *x) { return _mm512_loadu_ps(x); }
+INLINE void f_store(float *x, vf a) { _mm512_storeu_ps(x, a); }
+INLINE vf f_set(float x) { return _mm512_set1_ps(x); }
+INLINE vf f_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+INLINE vf f_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+INLINE vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+INLINE vf f_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+INLINE vf f_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+INLINE vf f_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE vf f_neg(vf a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+INLINE vf f_power(vf t) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(127)), 23)); }
+INLINE vf f_where_less(vf a, vf b, vf x, vf y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
+INLINE vf f_load_f16(const uint16_t *x) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)x)); }
+INLINE vf f_load_bf16(const uint16_t *x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16)); }
+INLINE vf f_rotate(vf x, vf angles)     /* even lanes: a cos - b sin, odd lanes: a sin + b cos */
+{
+    return _mm512_fmaddsub_ps(_mm512_moveldup_ps(x), angles, _mm512_mul_ps(_mm512_movehdup_ps(x), _mm512_permute_ps(angles, 0xb1)));
+}
+INLINE vf f_top(vf a, vf b)
+{
+    const __m512i most = _mm512_set1_epi32(0x7fffffff);
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a), most), _mm512_and_si512(_mm512_castps_si512(b), most)));
+}
+INLINE void f_store_int8(int8_t *to, vf x) { _mm_storeu_si128((void *)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }
+
+INLINE vi i_load(const void *x) { return _mm512_loadu_si512(x); }
+INLINE vi i_splat(const void *x)
+{
+    int32_t v;
+    __builtin_memcpy(&v, x, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+INLINE vi i_byte(char x) { return _mm512_set1_epi8(x); }
+INLINE vi i_word(short x) { return _mm512_set1_epi16(x); }
+INLINE vi i_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+INLINE vi i_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+INLINE vi i_add16(vi a, vi b) { return _mm512_add_epi16(a, b); }
+INLINE vi i_sub32(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+INLINE vi i_left(vi a, unsigned n) { return _mm512_slli_epi32(a, n); }
+INLINE vi i_right(vi a, unsigned n) { return _mm512_srli_epi32(a, n); }
+INLINE vi i_maddubs(vi u, vi s) { return _mm512_maddubs_epi16(u, s); }
+INLINE vi i_abs(vi w) { return _mm512_abs_epi8(w); }
+INLINE vi i_sign(vi x, vi w) { return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x); }   /* where w is 0, |w| is as well */
+INLINE vi i_words(vi v, int lo, int hi)     /* into the upper bytes of the words, then down with the sign */
+{
+    const int pick = (int)(0x00800080u | (uint32_t)lo << 8 | (uint32_t)hi << 24), lane = (int)0x04000400;
+    return _mm512_srai_epi16(_mm512_shuffle_epi8(v, _mm512_set4_epi32(pick + 3 * lane, pick + 2 * lane, pick + lane, pick)), 8);
+}
+INLINE vf f_int(vi a) { return _mm512_cvtepi32_ps(a); }
+
+#if defined(__AVX512VNNI__)
+INLINE vi i_madd(vi sum, vi a, vi b) { return _mm512_dpwssd_epi32(sum, a, b); }
+#else
+INLINE vi i_madd(vi sum, vi a, vi b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
+#endif
+
+#include "kernels_bytes.h"
+
+#if defined(__AVX512VNNI__)
+
+/* vpdpbusd adds four products of unsigned weights and signed activations to a dword at once. */
+INLINE vi i_dot(vi sum, vi u, const int8_t *x) { return _mm512_dpbusd_epi32(sum, u, i_splat(x)); }
+
+/* The low words of two sums side by side, ready for vpdpwssd. One instruction. */
+INLINE vi i_pair(vi a, vi b) { return _mm512_mask_shuffle_epi8(a, 0xccccccccccccccccu, b, _mm512_set4_epi32(0x0d0c0000, 0x09080000, 0x05040000, 0x01000000)); }
+
+/* Sums start at -8 times the sum of x, which makes nibbles of them that are centred. */
+INLINE void step_q4_0_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vi low = i_byte(15);
+    for (int b = 0; b < n / 32; b++) {
+        const uint8_t *w = panel + cpu_body_offset(at_q4_0, (size_t)k / 32 + (size_t)b);
+        vi s[MAX_T];
+        UNROLL for (int t = 0; t < m; t++)
+            s[t] = i_sub32(i_word(0), i_left(i_splat(&ACT32(x[t], b)->sum), 3));
+        UNROLL for (int i = 0; i < 4; i++) {
+            const vi q = i_load(w + CPU_LINE * i), q0 = i_and(q, low), q1 = i_and(i_right(q, 4), low);
+            UNROLL for (int t = 0; t < m; t++)
+                s[t] = i_dot(i_dot(s[t], q0, ACT32(x[t], b)->q + 4 * i), q1, ACT32(x[t], b)->q + 16 + 4 * i);
+        }
+        const vf d = head(panel + cpu_head_offset(at_q4_0, (size_t)k / 32 + (size_t)b), 0);
+        UNROLL for (int t = 0; t < m; t++)
+            finish(d, ACT32(x[t], b)->d, s[t], acc[t]);
+    }
+}
+
+/* Weights plus 128 are unsigned; sums start at -128 times the sum of x. */
+INLINE void step_q8_0_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vi flip = i_byte((char)-128);
+    for (int b = 0; b < n / 32; b++) {
+        const uint8_t *w = panel + cpu_body_offset(at_q8_0, (size_t)k / 32 + (size_t)b);
+        vi s[MAX_T];
+        UNROLL for (int t = 0; t < m; t++)
+            s[t] = i_sub32(i_word(0), i_left(i_splat(&ACT32(x[t], b)->sum), 7));
+        UNROLL for (int i = 0; i < 8; i++) {
+            const vi q = _mm512_xor_si512(i_load(w + CPU_LINE * i), flip);
+            UNROLL for (int t = 0; t < m; t++)
+                s[t] = i_dot(s[t], q, ACT32(x[t], b)->q + 4 * i);
+        }
+        const vf d = head(panel + cpu_head_offset(at_q8_0, (size_t)k / 32 + (size_t)b), 0);
+        UNROLL for (int t = 0; t < m; t++)
+            finish(d, ACT32(x[t], b)->d, s[t], acc[t]);
+    }
+}
+
+/* Half a group of 32 sums up to at most 16 * 15 * 127 = 30480, a word: two halves and the scale make one vpdpwssd. */
+INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vi low = i_byte(15);
+    const uint8_t *w = panel + cpu_body_offset(at_q4_k, (size_t)k / 256);
+    vi sc[2], mn[2], s[MAX_T];
+    (void)n;
+    scales_q4_k(w, sc, mn);
+    UNROLL for (int t = 0; t < m; t++)
+        s[t] = i_word(0);
+    UNROLL for (int c = 0; c < 8; c++) {            /* group c: the nibbles c % 2 of 8 lines */
+        const vi scale = i_words(sc[c / 4], c % 4, c % 4);
+        vi a[MAX_T], b[MAX_T];
+        UNROLL for (int t = 0; t < m; t++)
+            a[t] = b[t] = i_word(0);
+        UNROLL for (int i = 0; i < 4; i++) {
+            const uint8_t *at = w + CPU_LINE * (3 + c / 2 * 8 + i);
+            vi q0 = i_load(at), q1 = i_load(at + 4 * CPU_LINE);
+            q0 = i_and(c % 2 ? i_right(q0, 4) : q0, low);
+            q1 = i_and(c % 2 ? i_right(q1, 4) : q1, low);
+            UNROLL for (int t = 0; t < m; t++) {
+                const int8_t *y = ACT256(x[t])->q + 32 * c + 4 * i;
+                a[t] = i_dot(a[t], q0, y);
+                b[t] = i_dot(b[t], q1, y + 16);
+                PIN(a[t]);
+                PIN(b[t]);
+            }
+        }
+        UNROLL for (int t = 0; t < m; t++) {
+            s[t] = i_madd(s[t], i_pair(a[t], b[t]), scale);
+            PIN(s[t]);
+        }
+    }
+    finish_q4_k(panel + cpu_head_offset(at_q4_k, (size_t)k / 256), 0, mn, s, x, m, acc);
+}
+
+BYTES_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
+
+extern const sl_impl cpu_impls_avx512vnni[];
+extern const size_t cpu_n_impls_avx512vnni;
+const sl_impl cpu_impls_avx512vnni[] = { BYTES_IMPLS(CPU_AVX512VNNI, "avx512vnni") };
+const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_impls_avx512vnni;
+
+#else
+
+BYTES_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
+
+extern const sl_impl cpu_impls_avx512[];
+extern const size_t cpu_n_impls_avx512;
+const sl_impl cpu_impls_avx512[] = {
+    BYTES_IMPLS(CPU_AVX512, "avx512")
+    LANES_IMPLS(CPU_AVX512, "avx512")
+};
+const size_t cpu_n_impls_avx512 = sizeof cpu_impls_avx512 / sizeof *cpu_impls_avx512;
+
+#endif
