@@ -213,10 +213,7 @@ sl_status sl_model_meta_string(const sl_model *model, size_t index, uint64_t ele
     SL_TRY(element_of(model, index, element, &kv));
     if (kv->value.element_type != SL_META_STRING)
         return sl_fail(SL_ERR_TYPE, "key %s: not a string", kv->key);
-    const uint8_t *cursor = kv->value.data;
-    sl_text t = sl_gguf_next_text(&cursor);
-    while (element--)
-        t = sl_gguf_next_text(&cursor);
+    sl_text t = sl_gguf_element_text(kv, element);
     *text = t.data;
     *length = t.length;
     return SL_OK;

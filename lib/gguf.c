@@ -446,6 +446,8 @@ static sl_status fill_all(reader *r, sl_gguf *g, const sl_mem *mem, size_t names
     char *names = g->names;
     r->at = HEADER_BYTES;
     SL_TRY(fill_pairs(r, g, &names));
+    for (size_t i = 0; i < g->n_kv; i++)
+        SL_TRY(sl_gguf_mark(&g->kv[i], mem));
     SL_TRY(fill_tensors(r, g, &names));
     return check_overlaps(g, mem);
 }
@@ -468,6 +470,8 @@ void sl_gguf_free(sl_gguf *gguf, const sl_mem *mem)
 {
     sl_map_free(&gguf->kv_map, mem);
     sl_map_free(&gguf->tensor_map, mem);
+    for (size_t i = 0; gguf->kv && i < gguf->n_kv; i++)
+        sl_mem_free(mem, gguf->kv[i].marks);
     sl_mem_free(mem, gguf->kv);
     sl_mem_free(mem, gguf->tensors);
     sl_mem_free(mem, gguf->names);

@@ -28,7 +28,9 @@ typedef struct sl_gguf_kv {
     const char *key;            /* terminated copy */
     size_t key_length;
     sl_gguf_value value;
+    uint64_t *marks;            /* array of strings: where every SL_GGUF_MARK-th of them begins, in bytes from value.data; else NULL */
 } sl_gguf_kv;
+enum { SL_GGUF_MARK = 64 };
 
 typedef struct sl_gguf_tensor {
     const char *name;           /* terminated copy */
@@ -72,6 +74,10 @@ sl_status sl_gguf_array(const sl_gguf *gguf, const char *key, int32_t element_ty
 sl_status sl_gguf_value_int(const sl_gguf_value *value, uint64_t index, int64_t *out);     /* integers and bool */
 sl_status sl_gguf_value_float(const sl_gguf_value *value, uint64_t index, double *out);    /* any number */
 sl_text sl_gguf_next_text(const uint8_t **cursor);                                          /* of data that was parsed */
+/* String `element` (< count) of a value of type or element type STRING, in bounded time: from the nearest mark on. */
+sl_text sl_gguf_element_text(const sl_gguf_kv *kv, uint64_t element);
+/* Sets the marks of a pair that was parsed. */
+sl_status sl_gguf_mark(sl_gguf_kv *kv, const sl_mem *mem);
 void sl_gguf_next_array(const uint8_t **cursor, sl_gguf_value *out);                        /* the same for arrays in an array */
 uint64_t sl_gguf_value_bytes(const sl_gguf_value *value);                                   /* of its data */
 

@@ -144,3 +144,28 @@ sl_text sl_gguf_next_text(const uint8_t **cursor)
     *cursor += 8 + n;
     return text;
 }
+
+sl_status sl_gguf_mark(sl_gguf_kv *kv, const sl_mem *mem)
+{
+    if (kv->value.type != SL_META_ARRAY || kv->value.element_type != SL_META_STRING)
+        return SL_OK;
+    kv->marks = sl_mem_alloc(mem, (size_t)(kv->value.count / SL_GGUF_MARK) + 1, sizeof *kv->marks);
+    if (!kv->marks)
+        return SL_ERR_NOMEM;
+    const uint8_t *cursor = kv->value.data;
+    for (uint64_t i = 0; i < kv->value.count; i++) {
+        if (i % SL_GGUF_MARK == 0)
+            kv->marks[i / SL_GGUF_MARK] = (uint64_t)(cursor - kv->value.data);
+        sl_gguf_next_text(&cursor);
+    }
+    return SL_OK;
+}
+
+sl_text sl_gguf_element_text(const sl_gguf_kv *kv, uint64_t element)
+{
+    const uint8_t *cursor = kv->value.data + (kv->marks ? kv->marks[element / SL_GGUF_MARK] : 0);
+    sl_text text = sl_gguf_next_text(&cursor);
+    for (uint64_t i = element % SL_GGUF_MARK; i; i--)
+        text = sl_gguf_next_text(&cursor);
+    return text;
+}
