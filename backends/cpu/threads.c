@@ -66,12 +66,13 @@ static void run_task(cpu_pool *pool, cpu_task *task, void *arg, size_t index, un
     }
 }
 
-/* Takes tasks of job `number` until there are none. */
+/* Takes tasks of job `number` until there are none. A late worker may read the next job's fields here; it then sees (acquire) that the ticket of
+ * its own job was closed before they were written (release), and takes nothing. */
 static void work(cpu_pool *pool, uint32_t number, unsigned thread)
 {
-    const unsigned n = atomic_load_explicit(&pool->n_tasks, memory_order_relaxed);
-    cpu_task *task = atomic_load_explicit(&pool->task, memory_order_relaxed);
-    void *arg = atomic_load_explicit(&pool->arg, memory_order_relaxed);
+    const unsigned n = atomic_load_explicit(&pool->n_tasks, memory_order_acquire);
+    cpu_task *task = atomic_load_explicit(&pool->task, memory_order_acquire);
+    void *arg = atomic_load_explicit(&pool->arg, memory_order_acquire);
     if (atomic_load_explicit(&pool->roll_call, memory_order_relaxed) == number) {
         /* Nobody else takes these, so the job, and with it task and arg, is alive until this thread is through. */
         for (unsigned i = thread; i < n; i += pool->n_threads)
@@ -165,12 +166,14 @@ sl_status cpu_pool_run(cpu_pool *pool, size_t n, cpu_task *task, void *arg)
     if (n >= pool->n_threads)
         for (unsigned i = 0; i < pool->n_threads; i++)
             roll_call |= !atomic_load_explicit(&pool->worked[i], memory_order_relaxed);
-    atomic_store_explicit(&pool->task, task, memory_order_relaxed);
-    atomic_store_explicit(&pool->arg, arg, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_tasks, (unsigned)n, memory_order_relaxed);
+    uint32_t number = (uint32_t)(atomic_load_explicit(&pool->ticket, memory_order_relaxed) >> 32);
+    atomic_store(&pool->ticket, (uint64_t)number << 32 | UINT32_MAX);       /* closes the last job: no number of tasks makes it go on */
+    atomic_store_explicit(&pool->task, task, memory_order_release);
+    atomic_store_explicit(&pool->arg, arg, memory_order_release);
+    atomic_store_explicit(&pool->n_tasks, (unsigned)n, memory_order_release);
     atomic_store_explicit(&pool->n_done, 0, memory_order_relaxed);
     atomic_store_explicit(&pool->status, SL_OK, memory_order_relaxed);
-    uint32_t number = (uint32_t)(atomic_load_explicit(&pool->ticket, memory_order_relaxed) >> 32) + 1;
+    number++;
     number += !number;
     atomic_store_explicit(&pool->roll_call, roll_call ? number : 0, memory_order_relaxed);
     atomic_store(&pool->ticket, (uint64_t)number << 32);
