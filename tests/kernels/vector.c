@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/* vector.c - the other kernels: on every level of this machine the bits of the reference, and the reference itself against exact mathematics.
+ * Walks the lists, so a kernel whose operation has no case here (or in matmul.c) fails. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include "weights.h"
+
+enum { CAPACITY = 1024, MAX_N = 520, CANARIES = 40 };
+static const sl_impl *rows[CAPACITY];
+static size_t n_rows;
+static const uint32_t mark = 0x7fc0dead;
+
+static void fill(float *x, size_t n) { for (size_t i = 0; i < n; i++) x[i] = sl_float(mark); }
+
+/* Equal bits in [0, n), marks after it. */
+static void expect_same(const char *label, const float *got, const float *want, size_t n, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (i < n ? !same(got[i], want[i]) : sl_bits(got[i]) != mark)
+            fail_msg("%s: n %zu, [%zu] is %a, must be %a", label, n, i, (double)got[i], i < n ? (double)want[i] : 0.0);
+}
+
+static void random_floats(uint64_t *seed, float *x, size_t n) { for (size_t i = 0; i < n; i++) x[i] = random_number(seed); }
+
+/* |got - want| within `units` of the last place of want, or `tiny`. */
+static void expect_near(const char *label, double got, double want, double units, double tiny)
+{
+    if (!(fabs(got - want) <= units * 0x1p-23 * fabs(want) + tiny))
+        fail_msg("%s: %a, must be near %a", label, got, want);
+}
+
+/* ---- one case per operation: `row` against `reference` ---- */
+
+typedef void op_case(uint64_t *seed, const sl_impl *row, const sl_impl *reference);
+
+static void case_quantize(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    const cpu_quantize_kernel *k = row->kernel, *ref = reference->kernel;
+    const int64_t values = k->form == SL_ACT_A256 ? 256 : 32;
+    const size_t bytes = k->form == SL_ACT_A256 ? sizeof(sl_block_a256) : sizeof(sl_block_a32);
+    static const float bad[] = { INFINITY, -INFINITY, NAN };
+    float *x = malloc(5 * 256 * sizeof *x);
+    uint8_t got[5 * sizeof(sl_block_a256) + 64], want[sizeof got];
+    for (int round = 0; round < 400; round++) {
+        const int64_t n = values * (1 + (int64_t)random_below(seed, 5));
+        const float scale = round % 5 == 0 ? 0x1p-100f : round % 5 == 1 ? 0x1p-146f : round % 5 == 2 ? 0x1p117f : 1.0f;
+        for (int64_t i = 0; i < n; i++)
+            x[i] = random_number(seed) * scale;
+        if (round % 7 == 0)     /* ties: halves of a step */
+            for (int64_t i = 0; i < n; i++)
+                x[i] = i % values == 0 ? 127.0f : (float)(int)random_below(seed, 254) * 0.5f - 63.5f;
+        if (round % 7 == 1)     /* exactly at the limit below which a block is zero, and just above */
+            for (int64_t i = 0; i < n; i++)
+                x[i] = i % values == 3 ? (i / values % 2 ? 0x1p-100f : 0x1.fffffep-101f) : 0.0f;
+        memset(got, 0x5a, sizeof got);
+        memset(want, 0x5a, sizeof want);
+        assert_int_equal(ref->quantize(n, x, want), 0);
+        assert_int_equal(k->quantize(n, x, got), 0);
+        assert_memory_equal(got, want, sizeof got);
+        assert_int_equal(got[(size_t)(n / values) * bytes], 0x5a);
+        for (size_t b = 0; b < 3; b++) {
+            const size_t at = random_below(seed, (uint64_t)n);
+            const float saved = x[at];
+            x[at] = bad[b];
+            assert_int_equal(k->quantize(n, x, got), 1);
+            assert_int_equal(ref->quantize(n, x, want), 1);
+            assert_memory_equal(got, want, sizeof got);
+            x[at] = saved;
+        }
+    }
+    free(x);
+}
+
+static void case_rms_norm(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    const cpu_rms_norm_kernel *k = row->kernel, *ref = reference->kernel;
+    float x[MAX_N], weight[MAX_N], got[MAX_N + CANARIES], want[MAX_N];
+    for (size_t n = 1; n <= MAX_N; n += n < 70 ? 1 : 45) {
+        random_floats(seed, x, n);
+        random_floats(seed, weight, n);
+        fill(got, MAX_N + CANARIES);
+        const float epsilon = n % 3 ? 1e-5f : 0.0f;
+        ref->rms_norm((int64_t)n, x, weight, epsilon, want);
+        k->rms_norm((int64_t)n, x, weight, epsilon, got);
+        expect_same(row->label, got, want, n, n + CANARIES);
+        double sum = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += (double)x[i] * x[i];
+        for (size_t i = 0; i < n && sum > 0x1p-100; i++)
+            expect_near(row->label, want[i], x[i] / sqrt(sum / (double)n + epsilon) * weight[i], 8, 0x1p-140);
+    }
+}
+
+static void case_add_to(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    const cpu_add_kernel *k = row->kernel, *ref = reference->kernel;
+    float y[MAX_N], got[MAX_N + CANARIES], want[MAX_N];
+    for (size_t n = 0; n <= MAX_N; n += n < 70 ? 1 : 45) {
+        random_floats(seed, y, n);
+        random_floats(seed, want, n);
+        fill(got, MAX_N + CANARIES);
+        memcpy(got, want, n * sizeof *got);
+        for (size_t i = 0; i < n; i++)
+            expect_near(row->label, (float)((double)want[i] + y[i]), (double)want[i] + y[i], 1, 0);
+        ref->add((int64_t)n, want, y);
+        k->add((int64_t)n, got, y);
+        expect_same(row->label, got, want, n, n + CANARIES);
+    }
+}
+
+static void case_silu_mul(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    static const float edges[] = { 0.0f, -0.0f, 79.9f, 80.0f, 80.1f, -79.9f, -80.0f, -80.1f, 87.9f, 88.0f, 88.1f, -87.9f, -88.0f, -88.1f, 1e30f, -1e30f, 0x1p-140f, -0x1p-140f,
+                                   INFINITY, -INFINITY, NAN };
+    enum { EDGES = sizeof edges / sizeof *edges };
+    const cpu_silu_mul_kernel *k = row->kernel, *ref = reference->kernel;
+    float gate[MAX_N], up[MAX_N], got[MAX_N + CANARIES], want[MAX_N];
+    for (size_t n = 0; n <= MAX_N; n += n < 70 ? 1 : 45)
+        for (int round = 0; round < 4; round++) {
+            random_floats(seed, up, n);
+            for (size_t i = 0; i < n; i++)
+                gate[i] = round == 0 ? edges[random_below(seed, EDGES)] : random_float(seed) * (round == 1 ? 1.0f : 100.0f);
+            fill(got, MAX_N + CANARIES);
+            ref->silu_mul((int64_t)n, gate, up, want);
+            k->silu_mul((int64_t)n, gate, up, got);
+            expect_same(row->label, got, want, n, n + CANARIES);
+            for (size_t i = 0; i < n && round > 0; i++)
+                if (fabsf(gate[i]) < 80.0f)
+                    expect_near(row->label, want[i], gate[i] / (1 + exp(-(double)gate[i])) * up[i], 4, 0x1p-145);
+        }
+}
+
+static void case_rope(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    const cpu_rope_kernel *k = row->kernel, *ref = reference->kernel;
+    float angles[MAX_N], x[MAX_N], got[MAX_N + CANARIES], want[MAX_N];
+    for (size_t n = 2; n <= MAX_N; n += 2) {
+        random_floats(seed, x, n);
+        for (size_t i = 0; i < n; i += 2) {
+            const double angle = random_float(seed) * 7;
+            angles[i] = (float)cos(angle);
+            angles[i + 1] = (float)sin(angle);
+        }
+        fill(got, MAX_N + CANARIES);
+        memcpy(got, x, n * sizeof *x);
+        memcpy(want, x, n * sizeof *x);
+        ref->rope((int64_t)n, want, angles);
+        k->rope((int64_t)n, got, angles);
+        expect_same(row->label, got, want, n, n + CANARIES);
+        for (size_t i = 0; i < n; i += 2) {
+            const double size = fabs((double)x[i]) + fabs((double)x[i + 1]);
+            expect_near(row->label, want[i], (double)x[i] * angles[i] - (double)x[i + 1] * angles[i + 1], 0, size * 0x1p-23 + 0x1p-148);
+            expect_near(row->label, want[i + 1], (double)x[i] * angles[i + 1] + (double)x[i + 1] * angles[i], 0, size * 0x1p-23 + 0x1p-148);
+        }
+    }
+}
+
+/* One block in binary64. */
+static void exact_attention(int64_t d_head, int n_key, const float *q, const float *k, const float *v, float scale, double *m, double *l, double *o)
+{
+    double p[SL_PAGE_KEYS];
+    *m = -INFINITY;
+    for (int j = 0; j < n_key; j++) {
+        p[j] = 0;
+        for (int64_t d = 0; d < d_head; d++)
+            p[j] += (double)q[d] * k[SL_PAGE_KEYS * d + j];
+        p[j] *= scale;
+        *m = p[j] > *m ? p[j] : *m;
+    }
+    *l = 0;
+    for (int64_t d = 0; d < d_head; d++)
+        o[d] = 0;
+    for (int j = 0; j < n_key; j++) {
+        p[j] = exp(p[j] - *m);
+        *l += p[j];
+        for (int64_t d = 0; d < d_head; d++)
+            o[d] += p[j] * v[d_head * j + d];
+    }
+}
+
+/* Keys past n_key hold numbers that must not count; the outputs, that nothing but d_head numbers is written. */
+static void case_attention(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    static const int64_t heads[] = { 1, 2, 7, 8, 16, 24, 32, 40, 64, 80, 96, 128, 136, 256 };
+    enum { MAX_HEAD = 256 };
+    const cpu_attention_kernel *kernel = row->kernel, *ref = reference->kernel;
+    const int half = kernel->cache_type == SL_TYPE_F16;
+    float *k = malloc(SL_PAGE_KEYS * MAX_HEAD * sizeof *k), *v = malloc(SL_PAGE_KEYS * MAX_HEAD * sizeof *v);
+    for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
+        for (int n_key = 1; n_key <= SL_PAGE_KEYS; n_key += n_key < 18 || n_key > 61 ? 1 : 5) {
+            const int64_t d_head = heads[h], n = SL_PAGE_KEYS * d_head;
+            const size_t bytes = (size_t)n * (half ? 2 : 4);
+            float q[MAX_HEAD], got[MAX_HEAD + CANARIES], want[MAX_HEAD], gm = 1, gl = 1, wm = 2, wl = 2;
+            uint8_t *kc = malloc(bytes), *vc = malloc(bytes);       /* exactly as large as a page */
+            const float scale = 1.0f / sqrtf((float)d_head), size = n_key % 4 == 0 ? 100.0f : 1.0f;
+            for (int64_t d = 0; d < d_head; d++)
+                q[d] = n_key == 3 ? 0.0f : random_float(seed) * size;
+            for (int64_t i = 0; i < n; i++) {
+                const int unused_k = i % SL_PAGE_KEYS >= n_key, unused_v = i / d_head >= n_key;
+                k[i] = unused_k ? (n_key % 2 ? 0.0f : 1000.0f) : n_key == 2 ? -0.0f : random_float(seed) * (n_key == 5 ? 0x1p-20f : 4.0f);
+                v[i] = unused_v ? 1000.0f : random_float(seed);
+                const uint16_t kh = sl_float_to_half(k[i]), vh = sl_float_to_half(v[i]);
+                memcpy(kc + (size_t)i * (half ? 2 : 4), half ? (const void *)&kh : &k[i], half ? 2 : 4);
+                memcpy(vc + (size_t)i * (half ? 2 : 4), half ? (const void *)&vh : &v[i], half ? 2 : 4);
+                if (half) {
+                    k[i] = sl_half_to_float(kh);
+                    v[i] = sl_half_to_float(vh);
+                }
+            }
+            fill(got, MAX_HEAD + CANARIES);
+            ref->block(d_head, n_key, q, kc, vc, scale, &wm, &wl, want);
+            kernel->block(d_head, n_key, q, kc, vc, scale, &gm, &gl, got);
+            expect_same(row->label, &gm, &wm, 1, 1);
+            expect_same(row->label, &gl, &wl, 1, 1);
+            expect_same(row->label, got, want, (size_t)d_head, (size_t)d_head + CANARIES);
+            double m, l, o[MAX_HEAD];
+            exact_attention(d_head, n_key, q, k, v, scale, &m, &l, o);
+            const double score_error = size * 4 * sqrt((double)d_head) * 0x1p-20;       /* the scores' own rounding */
+            expect_near(row->label, wm, m, 2, score_error);
+            expect_near(row->label, wl, l, 64, l * 2 * score_error);
+            for (int64_t d = 0; d < d_head; d++)
+                expect_near(row->label, want[d], o[d], 0, l * (2 * score_error + 0x1p-18));
+            for (int64_t d = 0; d < d_head; d++)
+                q[d] = got[d];
+            ref->merge(d_head, want, 0.75f, 1.25f, q);
+            memcpy(want, got, (size_t)d_head * sizeof *want);
+            kernel->merge(d_head, want, 0.75f, 1.25f, got);
+            expect_same(row->label, got, q, (size_t)d_head, (size_t)d_head + CANARIES);
+            free(kc);
+            free(vc);
+        }
+    free(k);
+    free(v);
+}
+
+static op_case *const cases[SL_OP_COUNT] = {
+    [SL_OP_QUANTIZE] = case_quantize, [SL_OP_RMS_NORM] = case_rms_norm, [SL_OP_ADD_TO] = case_add_to, [SL_OP_SILU_MUL] = case_silu_mul,
+    [SL_OP_ROPE] = case_rope, [SL_OP_ATTENTION] = case_attention,
+};
+
+/* "attention/f16/avx2" and "attention/f16/scalar" are of one kind. */
+static int same_kind(const char *a, const char *b)
+{
+    const size_t n = (size_t)(strrchr(a, '/') - a);
+    return (size_t)(strrchr(b, '/') - b) == n && !memcmp(a, b, n);
+}
+
+static void every_level_gives_the_bits_of_the_reference(void **state)
+{
+    uint64_t seed = 7;
+    size_t n_tested = 0;
+    (void)state;
+    for (size_t i = 0; i < n_rows; i++) {
+        if (!rows[i]->kernel || rows[i]->op == SL_OP_MATMUL || rows[i]->op == SL_OP_MATMUL_EXPERT)
+            continue;       /* no inner loop, or tested in matmul.c */
+        const sl_impl *reference = NULL;
+        for (size_t k = 0; k < n_rows; k++)
+            if (rows[k]->level == CPU_SCALAR && same_kind(rows[k]->label, rows[i]->label))
+                reference = rows[k];
+        if (!reference || !cases[rows[i]->op])
+            fail_msg("%s has no %s", rows[i]->label, reference ? "case in this test" : "row in the scalar list");
+        cases[rows[i]->op](&seed, rows[i], reference);
+        n_tested++;
+    }
+    assert_true(n_tested >= 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_level_gives_the_bits_of_the_reference) };
+    n_rows = rows_of_machine(rows, CAPACITY);
+    for (size_t i = 0; i < n_rows; i++)
+        if (rows[i]->kernel && (i == 0 || rows[i]->level != rows[i - 1]->level))
+            print_message("level of %s\n", rows[i]->label);
+    return cmocka_run_group_tests_name("vector", tests, NULL, NULL);
+}
