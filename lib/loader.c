@@ -223,8 +223,9 @@ static sl_status read_numbers(sl_model *model, const sl_gguf_tensor *t, size_t p
     uint8_t *raw = sl_mem_alloc(&model->mem, 1, t->bytes);
     float *numbers = raw ? sl_mem_alloc(&model->mem, (size_t)blocks * type->block_values, sizeof *numbers) : NULL;
     sl_status status = numbers ? sl_input_read(&model->parts.parts[part].input, t->offset, raw, t->bytes) : SL_ERR_NOMEM;
-    if (status == SL_OK && type->check(raw, blocks) >= 0)
-        status = sl_fail(SL_ERR_NONFINITE, "a number is infinite or not a number");
+    const int64_t bad = status == SL_OK ? type->check(raw, blocks) : -1;
+    if (bad >= 0)
+        status = sl_fail(SL_ERR_NONFINITE, "row 0, block %lld: a number is infinite or not a number", (long long)bad);
     if (status == SL_OK)
         type->decode(raw, blocks, numbers);
     sl_mem_free(&model->mem, raw);
