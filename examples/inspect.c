@@ -97,9 +97,33 @@ static size_t add_up(const sl_model *model, struct total *totals)
 
 struct number { const char *name; uint64_t value; };
 
+/* The number (or the first of several) under "<architecture>.<key>", 0 if there is none: the file's own word, whether the library runs it or not. */
+static uint64_t hyper(const sl_model *model, const sl_model_info *info, const char *key)
+{
+    char full[256];
+    size_t index;
+    int64_t value;
+    int n = snprintf(full, sizeof full, "%s.%s", info->architecture, key);
+    if (n < 0 || (size_t)n >= sizeof full || sl_model_meta_find(model, full, &index) != SL_OK || sl_model_meta_int(model, index, 0, &value) != SL_OK)
+        return 0;
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+/* Elements of an array, 0 if there is none. */
+static uint64_t count(const sl_model *model, const char *key)
+{
+    size_t index;
+    sl_meta meta = { sizeof meta };
+    return sl_model_meta_find(model, key, &index) == SL_OK && sl_model_meta(model, index, &meta) == SL_OK ? meta.count : 0;
+}
+
 static void print_text(const sl_model *model, const sl_model_info *info, const struct number *numbers, size_t n_numbers)
 {
-    printf("architecture: %s\nname: %s\n", info->architecture, info->name);
+    printf("architecture: ");
+    print_json_text(info->architecture, strlen(info->architecture));     /* quoted: any bytes may stand there */
+    printf("\nname: ");
+    print_json_text(info->name, strlen(info->name));
+    putchar('\n');
     for (size_t i = 0; i < n_numbers; i++)
         printf("%s: %" PRIu64 "\n", numbers[i].name, numbers[i].value);
     printf("\nmetadata: %zu pairs\n", sl_model_meta_count(model));
@@ -194,14 +218,17 @@ int main(int argc, char **argv)
     struct settings s = { 0 };
     const struct option options[] = { { "--json", "", "print one JSON object, arrays whole", OPTION_FLAG, &s.json } };
     read_options("inspect", "FILE [--json]", options, 1, argc, argv, &s.model);
+    if (!s.model)
+        usage_error("FILE: a file is required (try --help)");
     sl_model *model = load_model(&s, SL_PARTS_METADATA);
     sl_model_info info = { sizeof info };
     must(sl_model_get_info(model, &info));
     const struct number numbers[] = {
-        { "n_parts", info.n_parts }, { "file_bytes", info.file_bytes }, { "n_params", info.n_params }, { "n_vocab", info.n_vocab },
-        { "n_ctx_train", info.n_ctx_train }, { "n_embd", info.n_embd }, { "n_layer", info.n_layer }, { "n_head", info.n_head },
-        { "n_head_kv", info.n_head_kv }, { "d_head", info.d_head }, { "n_ff", info.n_ff }, { "n_expert", info.n_expert },
-        { "n_expert_used", info.n_expert_used }, { "numerics_id", sl_numerics_id() },
+        { "numerics_id", sl_numerics_id() }, { "n_parts", info.n_parts }, { "file_bytes", info.file_bytes }, { "n_params", info.n_params },
+        { "n_vocab", count(model, "tokenizer.ggml.tokens") }, { "n_ctx_train", hyper(model, &info, "context_length") }, { "n_embd", hyper(model, &info, "embedding_length") },
+        { "n_layer", hyper(model, &info, "block_count") }, { "n_head", hyper(model, &info, "attention.head_count") },
+        { "n_head_kv", hyper(model, &info, "attention.head_count_kv") }, { "n_ff", hyper(model, &info, "feed_forward_length") },
+        { "n_expert", hyper(model, &info, "expert_count") }, { "n_expert_used", hyper(model, &info, "expert_used_count") },
     };
     (s.json ? print_json : print_text)(model, &info, numbers, sizeof numbers / sizeof *numbers);
     print_estimate(s.model, s.json);

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: MIT */
+/* generate.c - sl_generate on the model of the demo (its path stands in SL_TINY): ends of every kind, stop strings anywhere in the text,
+ * and what is left in the session. Its words are random, so each expectation is made from a run without the thing that is tested. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <spacellama/spacellama.h>
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+enum { MOST_TEXT = 16384, MOST_TOKENS = 1024 };
+
+static sl_model *model;
+static uint32_t n_vocab;
+static sl_token prompt[64];
+static size_t n_prompt;
+
+static int load(void **state)
+{
+    (void)state;
+    const char *path = getenv("SL_TINY"), *text = "The rover follows the ridge";
+    sl_model_options options = SL_MODEL_OPTIONS_INIT;
+    options.n_threads = 1;
+    sl_model_info info = { sizeof info };
+    if (!path || sl_model_load(&model, path, &options) != SL_OK || sl_model_get_info(model, &info) != SL_OK ||
+        sl_encode(model, text, strlen(text), SL_ENCODE_ADD_SPECIAL, prompt, COUNT(prompt), &n_prompt) != SL_OK) {
+        print_error("%s: %s\n", path ? path : "SL_TINY", sl_last_error());
+        return 1;
+    }
+    n_vocab = info.n_vocab;
+    return 0;
+}
+
+static int unload(void **state)
+{
+    (void)state;
+    sl_model_free(model);
+    return 0;
+}
+
+/* ---- what a run shows ---- */
+
+struct shown {
+    char text[MOST_TEXT];
+    size_t length;
+    sl_token ids[MOST_TOKENS];
+    size_t lengths[MOST_TOKENS];    /* of the text after each token */
+    size_t n, n_calls;
+    int flushed;
+    size_t stop_at, cancel_at;      /* number of tokens after which to end it, 0: never */
+    sl_session *session;
+};
+
+static int32_t on_text(const char *text, size_t length, sl_token id, void *user)
+{
+    struct shown *s = user;
+    assert_true(s->length + length < sizeof s->text && s->n < MOST_TOKENS);
+    assert_false(s->flushed);       /* what is flushed comes last, once */
+    memcpy(s->text + s->length, text, length);
+    s->length += length;
+    s->text[s->length] = 0;
+    s->n_calls++;
+    if (id == SL_TOKEN_NONE) {
+        s->flushed = 1;
+        assert_true(length > 0);
+        return 0;
+    }
+    s->lengths[s->n] = s->length;
+    s->ids[s->n++] = id;
+    if (s->n == s->cancel_at)
+        sl_session_cancel(s->session);
+    return s->n == s->stop_at;
+}
+
+static sl_session *open_session(uint32_t n_ctx)
+{
+    sl_session_options options = SL_SESSION_OPTIONS_INIT;
+    options.n_ctx = n_ctx;
+    sl_session *session;
+    assert_int_equal(sl_session_create(&session, model, &options), SL_OK);
+    return session;
+}
+
+/* A sampler so hot that bytes, broken sequences and control tokens come up. */
+static sl_sampler *hot(uint64_t seed)
+{
+    sl_sampler *sampler;
+    const double t = 30.0;
+    assert_int_equal(sl_sampler_create(&sampler, n_vocab, seed, NULL), SL_OK);
+    assert_int_equal(sl_sampler_add(sampler, "temp", &t, 1), SL_OK);
+    return sampler;
+}
+
+static sl_generate_result run(sl_session *session, const sl_token *ids, size_t n, uint32_t max_tokens, sl_sampler *sampler, const char *const *stop, size_t n_stop,
+                              struct shown *shown, sl_status wanted)
+{
+    sl_generate_options options = SL_GENERATE_OPTIONS_INIT;
+    sl_generate_result result = { sizeof result };
+    options.max_tokens = max_tokens;
+    options.sampler = sampler;
+    options.stop = stop;
+    options.n_stop = n_stop;
+    options.on_text = on_text;
+    options.user = shown;
+    shown->session = session;
+    sl_status status = sl_generate(session, ids, n, &options, &result);
+    if (status != wanted)
+        fail_msg("%s: %s", sl_status_name(status), sl_last_error());
+    return result;
+}
+
+/* ---- ends ---- */
+
+static void ends_by_length_and_goes_on(void **state)
+{
+    (void)state;
+    struct shown *whole = calloc(2, sizeof *whole), *parts = whole + 1;
+    sl_session *session = open_session(256);
+    sl_generate_result r = run(session, prompt, n_prompt, 40, NULL, NULL, 0, whole, SL_OK);
+    assert_true(r.finish == SL_FINISH_LENGTH && r.n_prompt == n_prompt && r.n_tokens == 40 && whole->n == 40);
+    assert_int_equal(sl_session_length(session), n_prompt + 40);
+    assert_memory_equal(sl_session_tokens(session) + n_prompt, whole->ids, 40 * sizeof *whole->ids);
+
+    assert_int_equal(sl_session_rewind(session, 0), SL_OK);
+    r = run(session, prompt, n_prompt, 15, NULL, NULL, 0, parts, SL_OK);
+    r = run(session, NULL, 0, 25, NULL, NULL, 0, parts, SL_OK);
+    assert_true(r.finish == SL_FINISH_LENGTH && r.n_tokens == 25);
+    assert_int_equal(sl_session_length(session), n_prompt + 40);
+    assert_memory_equal(whole->ids, parts->ids, 40 * sizeof *whole->ids);
+    sl_session_free(session);
+    free(whole);
+}
+
+static void ends_when_the_callback_says_so(void **state)
+{
+    (void)state;
+    struct shown *shown = calloc(1, sizeof *shown);
+    shown->stop_at = 5;
+    sl_session *session = open_session(256);
+    sl_generate_result r = run(session, prompt, n_prompt, 0, NULL, NULL, 0, shown, SL_OK);
+    assert_true(r.finish == SL_FINISH_CALLBACK && r.n_tokens == 5 && shown->n_calls == 5);
+    assert_int_equal(sl_session_length(session), n_prompt + 5);
+    sl_session_free(session);
+    free(shown);
+}
+
+static void ends_when_the_context_is_full(void **state)
+{
+    (void)state;
+    for (uint32_t room = 0; room < 4; room++)
+        for (uint32_t max_tokens = 0; max_tokens < 6; max_tokens++) {
+            struct shown *shown = calloc(1, sizeof *shown);
+            sl_session *session = open_session((uint32_t)n_prompt + room);
+            sl_generate_result r = run(session, prompt, n_prompt, max_tokens, NULL, NULL, 0, shown, SL_OK);
+            int full = max_tokens == 0 || max_tokens > room + 1;    /* one more can be chosen than computed */
+            assert_int_equal(r.finish, full ? SL_FINISH_FULL : SL_FINISH_LENGTH);
+            assert_int_equal(r.n_tokens, full ? room + 1 : max_tokens);
+            assert_int_equal(sl_session_length(session), n_prompt + (full || max_tokens > room ? room : max_tokens));
+            sl_session_free(session);
+            free(shown);
+        }
+}
+
+static void refuses_a_prompt_that_does_not_fit(void **state)
+{
+    (void)state;
+    struct shown *shown = calloc(1, sizeof *shown);
+    sl_session *session = open_session((uint32_t)n_prompt - 1);
+    run(session, prompt, n_prompt, 4, NULL, NULL, 0, shown, SL_ERR_FULL);
+    assert_true(sl_session_length(session) == 0 && shown->n_calls == 0);
+    sl_generate_result r = run(session, prompt, n_prompt - 2, 1, NULL, NULL, 0, shown, SL_OK);
+    assert_true(r.n_tokens == 1 && sl_session_length(session) == n_prompt - 1);
+    sl_session_free(session);
+    free(shown);
+}
+
+static void ends_at_an_ending_token(void **state)
+{
+    (void)state;
+    size_t ended = 0;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        struct shown *shown = calloc(1, sizeof *shown);
+        sl_sampler *sampler = hot(seed);
+        sl_session *session = open_session(400);
+        sl_generate_result r = run(session, prompt, n_prompt, 300, sampler, NULL, 0, shown, SL_OK);
+        assert_true(r.finish == SL_FINISH_END || r.finish == SL_FINISH_LENGTH);
+        if (r.finish == SL_FINISH_END) {
+            ended++;
+            assert_int_equal(r.n_tokens, shown->n + 1);
+            assert_int_equal(sl_session_length(session), n_prompt + shown->n);
+        }
+        for (size_t i = 0; i < shown->n; i++)
+            assert_false(sl_token_is_end(model, shown->ids[i]));
+        sl_session_free(session);
+        sl_sampler_free(sampler);
+        free(shown);
+    }
+    assert_true(ended > 3);
+}
+
+static void stops_when_cancelled(void **state)
+{
+    (void)state;
+    struct shown *shown = calloc(2, sizeof *shown), *whole = shown + 1;
+    sl_session *session = open_session(256);
+    run(session, prompt, n_prompt, 12, NULL, NULL, 0, whole, SL_OK);
+    assert_int_equal(sl_session_rewind(session, 0), SL_OK);
+    shown->cancel_at = 7;
+    sl_generate_result r = run(session, prompt, n_prompt, 12, NULL, NULL, 0, shown, SL_ERR_CANCELLED);
+    assert_true(r.n_tokens == 7 && shown->n == 7);
+    assert_int_equal(sl_session_length(session), n_prompt + 6);     /* the seventh was chosen, not computed */
+    shown->cancel_at = 0;
+    run(session, &shown->ids[6], 1, 5, NULL, NULL, 0, shown, SL_OK);
+    assert_memory_equal(shown->ids, whole->ids, 12 * sizeof *whole->ids);
+
+    /* A request that comes before the call: nothing is computed. */
+    assert_int_equal(sl_session_rewind(session, 0), SL_OK);
+    sl_session_cancel(session);
+    memset(shown, 0, sizeof *shown);
+    run(session, prompt, n_prompt, 12, NULL, NULL, 0, shown, SL_ERR_CANCELLED);
+    assert_true(sl_session_length(session) == 0 && shown->n_calls == 0);
+    run(session, prompt, n_prompt, 12, NULL, NULL, 0, shown, SL_OK);
+    assert_int_equal(shown->n, 12);
+    sl_session_free(session);
+    free(shown);
+}
+
+/* ---- stop strings ---- */
+
+static int is_border(const struct shown *s, size_t at) { return at >= s->length || (s->text[at] & 0xc0) != 0x80; }
+
+/* Bytes of `text` that may be shown: all but the longest end of it that is the beginning of a stop string. */
+static size_t may_show(const char *text, size_t length, const char *const *stop, size_t n_stop)
+{
+    size_t hold = 0;
+    for (size_t i = 0; i < n_stop; i++)
+        for (size_t k = strlen(stop[i]) - 1; k > hold; k--)
+            if (k <= length && memcmp(text + length - k, stop[i], k) == 0)
+                hold = k;
+    return length - hold;
+}
+
+/* Where the first stop string ends; of those that end there *start is the start of the longest. 0: there is none. */
+static size_t find_stop(const char *text, size_t length, const char *const *stop, size_t n_stop, size_t *start)
+{
+    for (size_t end = 1; end <= length; end++) {
+        size_t longest = 0;
+        for (size_t i = 0; i < n_stop; i++) {
+            size_t k = strlen(stop[i]);
+            if (k <= end && k > longest && memcmp(text + end - k, stop[i], k) == 0)
+                longest = k;
+        }
+        if (longest) {
+            *start = end - longest;
+            return end;
+        }
+    }
+    return 0;
+}
+
+static void check_stops(const struct shown *free_run, uint64_t seed, uint32_t max_tokens, const char *const *stop, size_t n_stop)
+{
+    struct shown *shown = calloc(1, sizeof *shown);
+    sl_sampler *sampler = hot(seed);
+    sl_session *session = open_session(256);
+    sl_generate_result r = run(session, prompt, n_prompt, max_tokens, sampler, stop, n_stop, shown, SL_OK);
+    size_t start = 0, end = find_stop(free_run->text, free_run->length, stop, n_stop, &start);
+    if (end && end <= free_run->lengths[free_run->n - 1]) {
+        assert_int_equal(r.finish, SL_FINISH_STOP);
+        assert_int_equal(shown->length, start);
+        assert_int_equal(sl_session_length(session), n_prompt + shown->n - 1);      /* the token that completes it is not computed */
+    } else if (!end) {
+        assert_int_equal(shown->length, free_run->length);
+        assert_int_equal(shown->n, free_run->n);
+        assert_int_not_equal(r.finish, SL_FINISH_STOP);
+    }
+    assert_memory_equal(shown->text, free_run->text, shown->length);
+    for (size_t i = 0; i < shown->n; i++) {
+        assert_int_equal(shown->ids[i], free_run->ids[i]);
+        if (!(r.finish == SL_FINISH_STOP && i + 1 == shown->n))
+            assert_int_equal(shown->lengths[i], may_show(free_run->text, free_run->lengths[i], stop, n_stop));
+    }
+    sl_session_free(session);
+    sl_sampler_free(sampler);
+    free(shown);
+}
+
+/* Stop strings cut out of the text anywhere, alone and together with some that nearly occur. */
+static void finds_stop_strings_anywhere(void **state)
+{
+    (void)state;
+    uint32_t x = 1;
+    for (uint64_t seed = 0; seed < 12; seed++) {
+        struct shown *free_run = calloc(1, sizeof *free_run);
+        sl_sampler *sampler = hot(seed);
+        sl_session *session = open_session(256);
+        run(session, prompt, n_prompt, 60, sampler, NULL, 0, free_run, SL_OK);
+        sl_session_free(session);
+        sl_sampler_free(sampler);
+        for (int round = 0; round < 10 && free_run->length > 40 && !memchr(free_run->text, 0, free_run->length); round++) {
+            char cut[3][64], almost[80];
+            for (size_t i = 0; i < 3; i++) {
+                x = x * 1664525u + 1013904223u;
+                size_t from = (x >> 8) % (free_run->length - 30), to = from + 1 + (x >> 4) % 24;
+                while (!is_border(free_run, from))
+                    from--;
+                while (!is_border(free_run, to))
+                    to++;
+                memcpy(cut[i], free_run->text + from, to - from);
+                cut[i][to - from] = 0;
+            }
+            strcpy(almost, cut[0]);
+            strcat(almost, "\xc3\xa9~");
+            const char *const one[] = { cut[0] }, *const all[] = { almost, cut[1], "~none~", cut[2], cut[0] }, *const never[] = { almost, "~none~" };
+            check_stops(free_run, seed, 60, one, COUNT(one));
+            check_stops(free_run, seed, 60, all, COUNT(all));
+            check_stops(free_run, seed, 60, never, COUNT(never));
+        }
+        free(free_run);
+    }
+}
+
+/* ---- misuse ---- */
+
+static void refuses_bad_arguments(void **state)
+{
+    (void)state;
+    static const char *const too_many[65] = { "a" }, *const hole[] = { "a", NULL }, *const nothing[] = { "" };
+    static const char *const broken[] = { "a\xc3" }, *const middle[] = { "\xa9" }, *const over_long[] = { "\xc0\xaf" };
+    const sl_token bad_ids[] = { 1, -1 }, far_ids[] = { 1, (sl_token)n_vocab };
+    sl_sampler *other;
+    assert_int_equal(sl_sampler_create(&other, n_vocab + 1, 0, NULL), SL_OK);
+    const struct { const sl_token *ids; size_t n; sl_generate_options options; sl_status status; } rows[] = {
+        { NULL, 2, SL_GENERATE_OPTIONS_INIT, SL_ERR_ARGUMENT },
+        { prompt, 0, SL_GENERATE_OPTIONS_INIT, SL_ERR_ARGUMENT },
+        { bad_ids, 2, SL_GENERATE_OPTIONS_INIT, SL_ERR_RANGE },
+        { far_ids, 2, SL_GENERATE_OPTIONS_INIT, SL_ERR_RANGE },
+        { prompt, 2, { .size = 3 }, SL_ERR_ARGUMENT },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .stop = NULL, .n_stop = 1 }, SL_ERR_ARGUMENT },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .stop = too_many, .n_stop = 65 }, SL_ERR_ARGUMENT },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .stop = too_many, .n_stop = SIZE_MAX }, SL_ERR_ARGUMENT },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .stop = hole, .n_stop = 2 }, SL_ERR_ARGUMENT },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .stop = nothing, .n_stop = 1 }, SL_ERR_ARGUMENT },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .stop = broken, .n_stop = 1 }, SL_ERR_UTF8 },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .stop = middle, .n_stop = 1 }, SL_ERR_UTF8 },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .stop = over_long, .n_stop = 1 }, SL_ERR_UTF8 },
+        { prompt, 2, { .size = sizeof(sl_generate_options), .sampler = other }, SL_ERR_ARGUMENT },
+    };
+    sl_session *session = open_session(64);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        sl_generate_result result = { sizeof result };
+        sl_status status = sl_generate(session, rows[i].ids, rows[i].n, &rows[i].options, &result);
+        if (status != rows[i].status)
+            fail_msg("row %zu: %s: %s", i, sl_status_name(status), sl_last_error());
+        assert_true(result.n_tokens == 0 && result.n_prompt == 0 && sl_session_length(session) == 0);
+    }
+    sl_generate_result no_size = { 0 };
+    assert_int_equal(sl_generate(session, prompt, n_prompt, NULL, &no_size), SL_ERR_ARGUMENT);
+    assert_int_equal(sl_session_length(session), 0);
+    assert_int_equal(sl_generate(NULL, prompt, n_prompt, NULL, NULL), SL_ERR_ARGUMENT);
+
+    /* A result of an older program: only its own bytes are written. */
+    sl_generate_result old;
+    memset(&old, 0xaa, sizeof old);
+    old.size = offsetof(sl_generate_result, n_prompt);
+    sl_generate_options options = SL_GENERATE_OPTIONS_INIT;
+    options.max_tokens = 1;
+    assert_int_equal(sl_generate(session, prompt, n_prompt, &options, &old), SL_OK);
+    assert_true(old.finish == SL_FINISH_LENGTH && old.n_prompt == 0xaaaaaaaa && old.size == offsetof(sl_generate_result, n_prompt));
+    sl_session_free(session);
+    sl_sampler_free(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ends_by_length_and_goes_on),
+        cmocka_unit_test(ends_when_the_callback_says_so),
+        cmocka_unit_test(ends_when_the_context_is_full),
+        cmocka_unit_test(refuses_a_prompt_that_does_not_fit),
+        cmocka_unit_test(ends_at_an_ending_token),
+        cmocka_unit_test(stops_when_cancelled),
+        cmocka_unit_test(finds_stop_strings_anywhere),
+        cmocka_unit_test(refuses_bad_arguments),
+    };
+    return cmocka_run_group_tests(tests, load, unload);
+}
