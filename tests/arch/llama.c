@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/* Architecture llama against its definition: small random models with every option that files may have, computed once by the library and once by
+ * naive loops in double precision that share nothing with it. */
+#include "eval.h"
+#include "model_build.h"
+#include "random.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* Heads of 24: no power of two; n_ff 52: no multiple of the 16 rows of a panel; 150 positions: three pages of the cache. */
+enum { N_TOK = 150, N_VOCAB = 77, D_HEAD = 24 };
+#define BASE .n_embd = 40, .n_ff = 52, .n_layer = 3, .n_head = 8, .n_head_kv = 2, .d_head = D_HEAD, .n_vocab = N_VOCAB, .n_ctx = 192
+
+static const struct variant { const char *name; model_spec spec; } variants[] = {
+    { "grouped 4:1", { BASE, .seed = 1 } },
+    { "one head per query", { .n_embd = 48, .n_ff = 33, .n_layer = 2, .n_head = 2, .n_head_kv = 2, .d_head = D_HEAD, .n_vocab = N_VOCAB, .n_ctx = 192, .seed = 2 } },
+    { "one key head", { .n_embd = 64, .n_ff = 16, .n_layer = 1, .n_head = 4, .n_head_kv = 1, .d_head = 16, .n_vocab = N_VOCAB, .n_ctx = 192, .seed = 3 } },
+    { "tied", { BASE, .tied = 1, .seed = 4 } },
+    { "biases", { BASE, .biases = 1, .seed = 5 } },
+    { "fused", { BASE, .fused = 1, .seed = 6 } },
+    { "fused, biases, tied", { BASE, .fused = 1, .biases = 1, .tied = 1, .seed = 7 } },
+    { "experts", { BASE, .n_expert = 5, .n_expert_used = 2, .seed = 8 } },
+    { "experts, biases, fused", { BASE, .n_expert = 5, .n_expert_used = 3, .biases = 1, .fused = 1, .seed = 9 } },
+    { "all experts", { BASE, .n_expert = 3, .n_expert_used = 3, .seed = 10 } },
+    { "rope factors", { BASE, .rope_factors = 1, .seed = 11 } },
+    { "linear", { BASE, .scaling = "linear", .factor = 4, .seed = 12 } },
+    { "linear by default", { BASE, .factor = 2.5f, .seed = 13 } },
+    { "scaling none", { BASE, .scaling = "none", .factor = 4, .seed = 14 } },
+    { "yarn", { BASE, .scaling = "yarn", .factor = 4, .ctx_original = 64, .seed = 15 } },
+    { "yarn, attention factor", { BASE, .scaling = "yarn", .factor = 8, .ctx_original = 32, .attn_factor = 1.25f, .seed = 16 } },
+    { "yarn, rope factors", { BASE, .scaling = "yarn", .factor = 4, .ctx_original = 64, .rope_factors = 1, .seed = 17 } },
+};
+
+/* ---- the definition ---- */
+
+typedef struct naive {
+    const model_file *file;
+    const model_spec *s;
+    double *k, *v;                  /* [position][head][d] of the current layer, all positions computed before the next layer */
+    double freq[D_HEAD / 2], magnitude;
+} naive;
+
+static const float *values(const naive *m, int layer, const char *name)
+{
+    const float *x = model_values(m->file, layer, name);
+    if (!x)
+        fail_msg("the test model has no %s", name);
+    return x;
+}
+
+static void rms_norm(const double *x, const float *w, size_t n, double *y)
+{
+    double ss = 0;
+    for (size_t i = 0; i < n; i++)
+        ss += x[i] * x[i];
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] / sqrt(ss / (double)n + (double)1e-5f) * w[i];
+}
+
+static void product(const float *w, const float *bias, const double *x, size_t n_in, size_t n_out, double *y)
+{
+    for (size_t o = 0; o < n_out; o++) {
+        y[o] = bias ? bias[o] : 0;
+        for (size_t i = 0; i < n_in; i++)
+            y[o] += (double)w[o * n_in + i] * x[i];
+    }
+}
+
+/* Where YaRN's ramp stands: the pair that turns `turns` times within the original context. */
+static double yarn_pair(const model_spec *s, double turns)
+{
+    return s->d_head * log(s->ctx_original / (turns * 2 * acos(-1))) / (2 * log(10000));
+}
+
+static void frequencies(naive *m)
+{
+    const model_spec *s = m->s;
+    const float *factors = s->rope_factors ? values(m, -1, "rope_freqs.weight") : NULL;
+    const int yarn = s->scaling && !strcmp(s->scaling, "yarn"), none = s->scaling && !strcmp(s->scaling, "none");
+    const double factor = s->factor > 0 && !none ? s->factor : 1;
+    m->magnitude = s->attn_factor > 0 ? s->attn_factor : 1;
+    if (yarn)
+        m->magnitude *= 1 + 0.1 * log(factor);
+    for (unsigned i = 0; i < s->d_head / 2; i++) {
+        double f = pow(10000, -2.0 * i / s->d_head) / (factors ? factors[i] : 1), keep = 0;
+        if (yarn) {
+            double lo = fmax(0, floor(yarn_pair(s, 32))), hi = fmin(s->d_head - 1, ceil(yarn_pair(s, 1)));
+            keep = 1 - fmin(1, fmax(0, (i - lo) / fmax(hi - lo, 0.001)));
+        }
+        m->freq[i] = f * keep + f / factor * (1 - keep);
+    }
+}
+
+static void rotate(const naive *m, double *heads, unsigned n_head, unsigned position)
+{
+    for (unsigned h = 0; h < n_head; h++)
+        for (unsigned i = 0; i < m->s->d_head / 2; i++) {
+            double *x = heads + h * m->s->d_head + 2 * i, angle = position * m->freq[i];
+            double c = cos(angle) * m->magnitude, s = sin(angle) * m->magnitude, a = x[0] * c - x[1] * s;
+            x[1] = x[0] * s + x[1] * c;
+            x[0] = a;
+        }
+}
+
+/* One query head over positions 0 .. position. */
+static void attend(const naive *m, const double *q, unsigned head_kv, unsigned position, double *out)
+{
+    const unsigned d = m->s->d_head, kv = d * m->s->n_head_kv;
+    double p[N_TOK], top = -INFINITY, sum = 0;
+    for (unsigned t = 0; t <= position; t++) {
+        p[t] = 0;
+        for (unsigned i = 0; i < d; i++)
+            p[t] += q[i] * m->k[t * kv + head_kv * d + i];
+        p[t] /= sqrt(d);
+        top = fmax(top, p[t]);
+    }
+    for (unsigned t = 0; t <= position; t++)
+        sum += p[t] = exp(p[t] - top);
+    memset(out, 0, d * sizeof *out);
+    for (unsigned t = 0; t <= position; t++)
+        for (unsigned i = 0; i < d; i++)
+            out[i] += p[t] / sum * m->v[t * kv + head_kv * d + i];
+}
+
+/* x[n_embd] of one token += its attention. Tokens come in order, so the keys before it are there. */
+static void attention(naive *m, int l, unsigned position, double *x)
+{
+    const model_spec *s = m->s;
+    const unsigned n_q = s->n_head * s->d_head, n_kv = s->n_head_kv * s->d_head;
+    double a[64], qkv[3 * 8 * D_HEAD], out[8 * D_HEAD], y[64], *q = qkv, *k = qkv + n_q, *v = k + n_kv;
+    rms_norm(x, values(m, l, "attn_norm.weight"), s->n_embd, a);
+    if (s->fused)
+        product(values(m, l, "attn_qkv.weight"), model_values(m->file, l, "attn_qkv.bias"), a, s->n_embd, n_q + 2 * n_kv, qkv);
+    else {
+        product(values(m, l, "attn_q.weight"), model_values(m->file, l, "attn_q.bias"), a, s->n_embd, n_q, q);
+        product(values(m, l, "attn_k.weight"), model_values(m->file, l, "attn_k.bias"), a, s->n_embd, n_kv, k);
+        product(values(m, l, "attn_v.weight"), model_values(m->file, l, "attn_v.bias"), a, s->n_embd, n_kv, v);
+    }
+    rotate(m, q, s->n_head, position);
+    rotate(m, k, s->n_head_kv, position);
+    memcpy(m->k + position * n_kv, k, n_kv * sizeof *k);
+    memcpy(m->v + position * n_kv, v, n_kv * sizeof *v);
+    for (unsigned h = 0; h < s->n_head; h++)
+        attend(m, q + h * s->d_head, h / (s->n_head / s->n_head_kv), position, out + h * s->d_head);
+    product(values(m, l, "attn_output.weight"), model_values(m->file, l, "attn_output.bias"), out, n_q, s->n_embd, y);
+    for (unsigned i = 0; i < s->n_embd; i++)
+        x[i] += y[i];
+}
+
+/* down(silu(gate) * up) of one expert, or of the dense layer (no biases with experts). */
+static void gated(const naive *m, int l, const char *const names[3], unsigned expert, const double *b, double *y)
+{
+    const model_spec *s = m->s;
+    const size_t skip = (size_t)expert * s->n_embd * s->n_ff;
+    double gate[64], up[64];
+    product(values(m, l, names[0]) + skip, model_values(m->file, l, "ffn_gate.bias"), b, s->n_embd, s->n_ff, gate);
+    product(values(m, l, names[1]) + skip, model_values(m->file, l, "ffn_up.bias"), b, s->n_embd, s->n_ff, up);
+    for (unsigned i = 0; i < s->n_ff; i++)
+        gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
+    product(values(m, l, names[2]) + skip, model_values(m->file, l, "ffn_down.bias"), gate, s->n_ff, s->n_embd, y);
+}
+
+/* The n_expert_used best of the softmax over all experts, their shares brought to the sum 1. */
+static void experts(const naive *m, int l, const double *b, double *x)
+{
+    static const char *const names[] = { "ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight" };
+    const model_spec *s = m->s;
+    double logits[8], share[8], total = 0, y[64];
+    unsigned chosen[8];
+    product(values(m, l, "ffn_gate_inp.weight"), NULL, b, s->n_embd, s->n_expert, logits);
+    for (unsigned u = 0; u < s->n_expert_used; u++) {
+        unsigned best = 0;
+        for (unsigned e = 1; e < s->n_expert; e++)
+            best = logits[e] > logits[best] ? e : best;
+        chosen[u] = best;
+        total += share[u] = exp(logits[best]);
+        logits[best] = -INFINITY;
+    }
+    for (unsigned u = 0; u < s->n_expert_used; u++) {
+        gated(m, l, names, chosen[u], b, y);
+        for (unsigned i = 0; i < s->n_embd; i++)
+            x[i] += share[u] / total * y[i];
+    }
+}
+
+static void feed_forward(const naive *m, int l, double *x)
+{
+    static const char *const names[] = { "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight" };
+    double b[64], y[64];
+    rms_norm(x, values(m, l, "ffn_norm.weight"), m->s->n_embd, b);
+    if (m->s->n_expert) {
+        experts(m, l, b, x);
+        return;
+    }
+    gated(m, l, names, 0, b, y);
+    for (unsigned i = 0; i < m->s->n_embd; i++)
+        x[i] += y[i];
+}
+
+/* logits[N_VOCAB] of every token. */
+static void forward(const model_file *file, const sl_token *ids, float *logits)
+{
+    const model_spec *s = &file->spec;
+    naive m = { .file = file, .s = s, .k = calloc(N_TOK * s->n_head_kv * s->d_head, sizeof(double)), .v = calloc(N_TOK * s->n_head_kv * s->d_head, sizeof(double)) };
+    double (*x)[64] = calloc(N_TOK, sizeof *x), a[64], y[N_VOCAB];
+    frequencies(&m);
+    for (unsigned t = 0; t < N_TOK; t++)
+        for (unsigned i = 0; i < s->n_embd; i++)
+            x[t][i] = values(&m, -1, "token_embd.weight")[(size_t)ids[t] * s->n_embd + i];
+    for (int l = 0; l < (int)s->n_layer; l++)
+        for (unsigned t = 0; t < N_TOK; t++) {
+            attention(&m, l, t, x[t]);
+            feed_forward(&m, l, x[t]);
+        }
+    for (unsigned t = 0; t < N_TOK; t++) {
+        rms_norm(x[t], values(&m, -1, "output_norm.weight"), s->n_embd, a);
+        product(values(&m, -1, s->tied ? "token_embd.weight" : "output.weight"), NULL, a, s->n_embd, N_VOCAB, y);
+        for (unsigned i = 0; i < N_VOCAB; i++)
+            logits[t * N_VOCAB + i] = (float)y[i];
+    }
+    free(m.k);
+    free(m.v);
+    free(x);
+}
+
+/* ---- the comparison ---- */
+
+static void compare(const struct variant *v, const model_file *file, const sl_token *ids, const float *exact, const char *cache, double bound)
+{
+    static float got[N_TOK * N_VOCAB];
+    const eval_how how = { .cache_type = cache, .n_ctx = N_TOK, .n_batch = 61, .n_threads = 2 };
+    sl_model *model;
+    if (eval_load(&model, NULL, file->data, file->size, &how) != SL_OK || eval_logits(model, &how, ids, N_TOK, got, N_TOK, NULL) != SL_OK)
+        fail_msg("%s, %s: %s", v->name, cache, sl_last_error());
+    sl_model_free(model);
+    const eval_distance d = eval_compare(exact, got, N_TOK, N_VOCAB);
+    print_message("%-26s %s  max abs %.2e  kl %.2e\n", v->name, cache, d.max_abs, d.kl_mean);
+    if (!(d.max_abs <= bound))
+        fail_msg("%s, %s: off by %g, at most %g", v->name, cache, d.max_abs, bound);
+}
+
+static void follows_the_definition(void **state)
+{
+    (void)state;
+    static float exact[N_TOK * N_VOCAB];
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        const struct variant *v = &variants[i];
+        model_file *file = model_build(&v->spec);
+        sl_token ids[N_TOK];
+        uint64_t random = 100 + i;
+        for (int t = 0; t < N_TOK; t++)
+            ids[t] = (sl_token)random_below(&random, N_VOCAB);
+        forward(file, ids, exact);
+        /* About five times what is seen with an f32 cache; a cache of 11 bits is off by about 1e-2. */
+        compare(v, file, ids, exact, "f32", 1e-4);
+        compare(v, file, ids, exact, "f16", 5e-2);
+        model_build_free(file);
+    }
+}
+
+/* An option that changed nothing would be no option: with one seed each of these gives other logits. */
+static void options_matter(void **state)
+{
+    (void)state;
+    static const model_spec specs[] = {
+        { BASE, .seed = 1 }, { BASE, .seed = 1, .scaling = "linear", .factor = 4 }, { BASE, .seed = 1, .scaling = "yarn", .factor = 4, .ctx_original = 64 },
+        { BASE, .seed = 1, .scaling = "yarn", .factor = 4, .ctx_original = 64, .attn_factor = 1.25f },
+    };
+    enum { N = sizeof specs / sizeof specs[0] };
+    static float logits[N][N_TOK * N_VOCAB];
+    sl_token ids[N_TOK];
+    for (int t = 0; t < N_TOK; t++)
+        ids[t] = t * 7 % N_VOCAB;
+    for (int i = 0; i < N; i++) {
+        model_file *file = model_build(&specs[i]);
+        const eval_how how = { .cache_type = "f32", .n_ctx = N_TOK, .n_threads = 1 };
+        sl_model *model;
+        assert_int_equal(eval_load(&model, NULL, file->data, file->size, &how), SL_OK);
+        assert_int_equal(eval_logits(model, &how, ids, N_TOK, logits[i], N_TOK, NULL), SL_OK);
+        sl_model_free(model);
+        model_build_free(file);
+        for (int k = 0; k < i; k++)
+            assert_true(eval_compare(logits[k], logits[i], N_TOK, N_VOCAB).max_abs > 0.01);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(follows_the_definition), cmocka_unit_test(options_matter) };
+    return cmocka_run_group_tests_name("llama", tests, NULL, NULL);
+}
