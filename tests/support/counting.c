@@ -12,6 +12,8 @@ static void *count_alloc(size_t bytes, size_t alignment, void *user)
     c->calls++;
     if (c->fail_at && c->calls >= c->fail_at && (!c->fail_for || c->calls < c->fail_at + c->fail_for))
         return NULL;
+    if (c->most_bytes && (bytes > c->most_bytes || c->live_bytes > c->most_bytes - bytes))
+        return NULL;
     if (!alignment || alignment & (alignment - 1) || alignment > 4096)
         c->wrong = 1;
     void *block;
