@@ -12,7 +12,8 @@ extern "C" {
 #endif
 
 /** Receives the text as it comes: whole UTF-8 sequences, not terminated, valid during the call; `id` is the token just made
- *  (SL_TOKEN_NONE for what is flushed at the end). Text that may turn out to be a stop string is held back. A result other than 0 ends the generation. */
+ *  (SL_TOKEN_NONE for what is flushed at the end). Called once for every token but an ending one, with length 0 while nothing of it can be
+ *  shown: text that may turn out to be a stop string is held back, and no more than that. A result other than 0 ends the generation. */
 typedef int32_t (*sl_text_fn)(const char *text, size_t length, sl_token id, void *user);
 
 #define SL_FINISH_LENGTH 0      /**< max_tokens were made */
@@ -49,7 +50,8 @@ typedef struct sl_generate_result {
     uint64_t decode_ns;     /**< nanoseconds for the others */
 } sl_generate_result;
 
-/** Computes the prompt's n_ids tokens at the end of the session's timeline, then makes tokens until something ends it. The tokens made stay
+/** Computes the prompt's n_ids tokens at the end of the session's timeline, then makes tokens until something ends it. Without a prompt
+ *  (n_ids 0, the timeline not empty) the timeline goes on: its last token is computed once more. The tokens made stay
  *  in the timeline (the last one is chosen, not yet computed, unless it ended by length or callback after it). A prompt that does not fit is SL_ERR_FULL with the session unchanged;
  *  a context that fills up while generating ends with SL_FINISH_FULL. `result` may be NULL. Since 0.1. */
 SL_API sl_status sl_generate(sl_session *session, const sl_token *prompt, size_t n_ids, const sl_generate_options *options, sl_generate_result *result);

@@ -20,13 +20,14 @@ SL_API sl_status sl_sampler_create(sl_sampler **out, uint32_t n_vocab, uint64_t 
 /** Frees. NULL is fine. Since 0.1. */
 SL_API void sl_sampler_free(sl_sampler *sampler);
 
-/** Appends a step by name, with its parameters (missing ones take their defaults):
- *  - "temp" t: divides logits by t; t 0 keeps the most likely token only (the lowest id of equals);
+/** Appends a step by name, with its parameters (missing ones take the value with which the step does nothing, min_keep takes 1):
+ *  - "temp" t: divides logits by t; t 0 or less keeps the most likely token only (the lowest id of equals);
  *  - "top-k" k: keeps the k most likely; k 0 does nothing;
- *  - "top-p" p, min_keep (1): keeps the shortest list of most likely tokens whose probabilities sum to p; p 1 or more does nothing;
- *  - "min-p" p, min_keep (1): keeps tokens with at least p times the highest probability; p 0 does nothing.
+ *  - "top-p" p, min_keep: keeps the shortest list of most likely tokens whose probabilities sum to p; p 1 or more does nothing;
+ *  - "min-p" p, min_keep: keeps tokens with at least p times the highest probability; p 0 does nothing.
  *
- *  SL_ERR_UNSUPPORTED names an unknown step, SL_ERR_RANGE a parameter that is not finite or out of range. Since 0.1. */
+ *  SL_ERR_UNSUPPORTED names an unknown step, SL_ERR_RANGE a parameter that is not finite or out of range (k and min_keep: whole numbers
+ *  from 0; top-p: from 0; min-p: 0 to 1). At most 32 steps. Since 0.1. */
 SL_API sl_status sl_sampler_add(sl_sampler *sampler, const char *name, const double *params, size_t n_params);
 
 /** Name of the index-th kind of step that this build has; NULL past the end. Since 0.1. */
