@@ -2,6 +2,7 @@
 /* generate.c - continues a text. The continuation goes to stdout as it comes, everything else to stderr. */
 #include "common.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +10,8 @@ static const char *const finish_names[] = { "length", "end", "stop", "callback",
 
 /* With --json the text is kept and printed at the end. */
 struct output {
-    int keep, failed;
+    int keep;
+    int error;              /* errno of what failed, or 0 */
     char *text;
     size_t length, room;
     sl_token *ids;          /* every token made but an ending one */
@@ -35,14 +37,16 @@ static int32_t on_text(const char *text, size_t length, sl_token id, void *user)
 {
     struct output *o = user;
     void *bytes = o->text, *ids = o->ids;
-    if (!o->keep)
-        return o->failed = fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0;
-    o->failed = append(&bytes, &o->length, &o->room, text, length, 1);
-    if (id != SL_TOKEN_NONE)
-        o->failed |= append(&ids, &o->n_ids, &o->id_room, &id, 1, sizeof id);
+    if (!o->keep) {
+        if (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0)
+            o->error = errno;
+        return o->error != 0;
+    }
+    if (append(&bytes, &o->length, &o->room, text, length, 1) || (id != SL_TOKEN_NONE && append(&ids, &o->n_ids, &o->id_room, &id, 1, sizeof id)))
+        o->error = ENOMEM;
     o->text = bytes;
     o->ids = ids;
-    return o->failed;
+    return o->error != 0;
 }
 
 /* The chain top-k, top-p, min-p, temp: each step that was asked for. NULL, which is greedy, at temperature 0. */
@@ -116,8 +120,8 @@ int main(int argc, char **argv)
     how.user = &out;
     sl_generate_result result = { sizeof result };
     must(sl_generate(session, ids, n, &how, &result));
-    if (out.failed && out.keep)
-        fail("memory: no room for the text");
+    if (out.error)
+        fail("%s: %s", out.keep ? "memory" : "stdout", strerror(out.error));
     if (s.json)
         print_json(&out, &result, session);
     end_output();

@@ -149,8 +149,8 @@ def own_full_disk():
     bad(1, 'no-such-folder', 'logits', '-m', TINY, '-p', 'The rover', '-o', scratch('no-such-folder/x.npy'))
     for program in ('generate', 'inspect', 'tokenize'):
         with open('/dev/full', 'wb') as full:
-            bad(1, 'stdout', program, *basic(program, TINY), stdout=full)
-            bad(1, 'stdout', program, *basic(program, TINY), '--json', stdout=full)
+            bad(1, 'stdout: No space left', program, *basic(program, TINY), stdout=full)
+            bad(1, 'stdout: No space left', program, *basic(program, TINY), '--json', stdout=full)
 
 
 # ---- results ----
