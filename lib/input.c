@@ -2,6 +2,8 @@
 /* input.c - files, memory and callbacks read alike; headers fetched through a growing window; parts of a split model put together. */
 #include "input.h"
 
+#include "params.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,21 +86,23 @@ static sl_status open_file(sl_input *input, const sl_mem *mem, const char *path)
     return SL_OK;
 }
 
-static sl_status open_source(sl_input *input, const sl_mem *mem, const sl_source *source)
+static sl_status open_source(sl_input *input, const sl_mem *mem, const sl_source *given)
 {
-    if (!source || source->size < sizeof *source)
-        return sl_fail(SL_ERR_ARGUMENT, "a source is NULL or its size member is too small");
-    SL_TRY(name_input(input, mem, source->name ? source->name : "memory"));
-    if (!source->data && !source->read && source->length)
+    sl_source source;
+    if (!given)
+        return sl_fail(SL_ERR_ARGUMENT, "a source is NULL");
+    SL_TRY(sl_options_read(&source, sizeof source, given));
+    SL_TRY(name_input(input, mem, source.name ? source.name : "memory"));
+    if (!source.data && !source.read && source.length)
         return sl_fail_in(sl_fail(SL_ERR_ARGUMENT, "neither data nor read is set"), input->name);
-    if (source->data && source->length > SIZE_MAX)
+    if (source.data && source.length > SIZE_MAX)
         return sl_fail_in(sl_fail(SL_ERR_OVERFLOW, "longer than the address space"), input->name);
-    input->data = source->data;
-    input->size = source->length;
-    input->user = source->user;
-    if (!source->data && source->read) {
+    input->data = source.data;
+    input->size = source.length;
+    input->user = source.user;
+    if (!source.data && source.read) {
         SL_TRY(sl_mutex_init(&input->lock));
-        input->read = source->read;
+        input->read = source.read;
     }
     return SL_OK;
 }
