@@ -55,6 +55,8 @@ static sl_status open_model(sl_model **out, const char *path, const sl_source *c
     sl_model_options o;
     sl_mem mem;
     sl_parts parts;
+    char sentence[SL_SENTENCE_BYTES];       /* what is optional and missing writes one */
+    sl_sentence_keep(sentence);
     SL_TRY(read_options(&o, &mem, given));
     sl_status status = path ? sl_parts_open_path(&parts, &mem, path) : sl_parts_open_sources(&parts, &mem, sources, n_sources, (int)o.in_place);
     if (status != SL_OK)
@@ -66,6 +68,8 @@ static sl_status open_model(sl_model **out, const char *path, const sl_source *c
     memcpy(name, from + cut, n - cut + 1);
     status = sl_model_open(out, &parts, &mem, &o, plan_only);
     sl_fp_set(fp);
+    if (status == SL_OK)
+        sl_sentence_restore(sentence);
     return status == SL_ERR_CANCELLED ? status : sl_fail_in(status, name);
 }
 

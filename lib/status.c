@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SENTENCE_BYTES = 512 };
-static SL_THREAD_LOCAL char sentence[SENTENCE_BYTES];
+static SL_THREAD_LOCAL char sentence[SL_SENTENCE_BYTES];
 
 const char *sl_status_name(sl_status status)
 {
@@ -41,16 +40,19 @@ sl_status sl_fail_in(sl_status status, const char *prefix)
     if (status == SL_OK)
         return status;
     size_t n = strlen(prefix), old = strlen(sentence);
-    if (n > SENTENCE_BYTES / 2)
-        prefix += n - SENTENCE_BYTES / 2, n = SENTENCE_BYTES / 2;      /* of a long path the end tells more */
-    if (old > SENTENCE_BYTES - 3 - n)
-        old = SENTENCE_BYTES - 3 - n;
+    if (n > SL_SENTENCE_BYTES / 2)
+        prefix += n - SL_SENTENCE_BYTES / 2, n = SL_SENTENCE_BYTES / 2;      /* of a long path the end tells more */
+    if (old > SL_SENTENCE_BYTES - 3 - n)
+        old = SL_SENTENCE_BYTES - 3 - n;
     memmove(sentence + n + 2, sentence, old);
     memcpy(sentence, prefix, n);
     memcpy(sentence + n, ": ", 2);
     sentence[n + 2 + old] = 0;
     return status;
 }
+
+void sl_sentence_keep(char *to) { memcpy(to, sentence, sizeof sentence); }
+void sl_sentence_restore(const char *from) { memcpy(sentence, from, sizeof sentence); }
 
 const char *sl_quote(char *to, const char *text, size_t length)
 {

@@ -18,6 +18,11 @@ sl_status sl_fail(sl_status status, const char *format, ...) SL_PRINTF(2, 3);
 /* Puts "prefix: " in front of this thread's sentence and returns `status`; does nothing for SL_OK. */
 sl_status sl_fail_in(sl_status status, const char *prefix);
 
+/* This thread's sentence: kept by a public call that may fail inside and still succeed, and put back in the end, because success leaves it alone. */
+enum { SL_SENTENCE_BYTES = 512 };
+void sl_sentence_keep(char *to);            /* [SL_SENTENCE_BYTES] */
+void sl_sentence_restore(const char *from);
+
 /* A printable copy of at most 60 bytes of foreign text, for messages; `to` must hold SL_QUOTE_BYTES. Returns `to`. */
 #define SL_QUOTE_BYTES 72
 const char *sl_quote(char *to, const char *text, size_t length);
