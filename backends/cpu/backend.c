@@ -179,10 +179,12 @@ static sl_status place_panel(void *arg, size_t task, unsigned thread)
 /* All panels, in shares of about 32 MiB, so that progress is told and cancelling works. */
 static sl_status place_panels(cpu_device *dev, placing *p)
 {
-    const uint64_t n = n_panels(p->source->weight), bytes = p->row_bytes * CPU_PANEL, share = (32u << 20) / bytes + 1;
+    const sl_weight *w = p->source->weight;
+    const uint64_t n = n_panels(w), bytes = p->row_bytes * CPU_PANEL, share = (32u << 20) / bytes + 1, total = (uint64_t)w->n_mat * (uint64_t)w->n_out * p->row_bytes;
     for (p->first = 0; p->first < n; p->first += share) {
         SL_TRY(cpu_parallel(dev, n - p->first < share ? n - p->first : share, place_panel, p));
-        SL_TRY(p->source->progress((p->first + share < n ? p->first + share : n) * bytes, p->source->user));
+        const uint64_t done = (p->first + share) * bytes;        /* the last panel of a matrix may be filled up */
+        SL_TRY(p->source->progress(done < total ? done : total, p->source->user));
     }
     return SL_OK;
 }
