@@ -182,7 +182,11 @@ static sl_status place_panels(cpu_device *dev, placing *p)
     const sl_weight *w = p->source->weight;
     const uint64_t n = n_panels(w), bytes = p->row_bytes * CPU_PANEL, share = (32u << 20) / bytes + 1, total = (uint64_t)w->n_mat * (uint64_t)w->n_out * p->row_bytes;
     for (p->first = 0; p->first < n; p->first += share) {
-        SL_TRY(cpu_parallel(dev, n - p->first < share ? n - p->first : share, place_panel, p));
+        const uint64_t count = n - p->first < share ? n - p->first : share;
+        sl_status status = cpu_parallel(dev, count, place_panel, p);
+        for (uint64_t task = 0; status == SL_ERR_NONFINITE && task < count; task++)      /* the first bad row, not the one that was found first */
+            SL_TRY(place_panel(p, task, 0));
+        SL_TRY(status);
         const uint64_t done = (p->first + share) * bytes;        /* the last panel of a matrix may be filled up */
         SL_TRY(p->source->progress(done < total ? done : total, p->source->user));
     }
