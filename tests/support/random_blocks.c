@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { sl_type type; unsigned values, bytes; } sizes[] = {
-#define SIZE(NAME, stem, id, values, bytes, form) { SL_TYPE_##NAME, values, bytes },
+static const struct { sl_type type; const char *name; unsigned values, bytes; } sizes[] = {
+#define SIZE(NAME, stem, id, values, bytes, form) { SL_TYPE_##NAME, #NAME, values, bytes },
     SL_TYPES(SIZE)
 #undef SIZE
 };
@@ -139,6 +139,8 @@ static size_t row_of(sl_type type)
     fprintf(stderr, "random blocks: type %d is not in this build\n", (int)type);
     exit(1);
 }
+
+const char *random_block_name(sl_type type) { return sizes[row_of(type)].name; }
 
 size_t random_blocks_bytes(sl_type type, uint64_t n)
 {

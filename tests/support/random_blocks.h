@@ -19,5 +19,7 @@ uint16_t random_half(double x);
 
 /* Every matrix type of this build, ending with -1. */
 extern const int random_block_types[];
+/* "Q4_K" */
+const char *random_block_name(sl_type type);
 
 #endif

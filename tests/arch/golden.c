@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* Golden logits: the bytes that a model of every matrix type gives are pinned in golden.txt, beside the number of the arithmetic that makes them.
+ * Every compiler, processor and level must give these. Who changes a canonical step raises sl_numerics_id() and writes the file anew:
+ *   test-arch-golden --print >tests/arch/golden.txt */
+#include "eval.h"
+#include "model_build.h"
+#include "random_blocks.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* 512 columns are two super-blocks, 70 positions two pages of the cache, 101 rows of vocabulary not whole panels of 16. */
+enum { N_TOK = 70, N_VOCAB = 101 };
+static const model_spec shape = { .n_embd = 256, .n_ff = 512, .n_layer = 1, .n_head = 4, .n_head_kv = 2, .d_head = 64, .n_vocab = N_VOCAB, .n_ctx = 128 };
+/* And what types do not decide: experts, biases, fused rows, a tied embedding, YaRN. */
+static const struct { const char *name; model_spec spec; } others[] = {
+    { "experts", { .n_embd = 64, .n_ff = 96, .n_layer = 2, .n_head = 4, .n_head_kv = 2, .d_head = 24, .n_vocab = N_VOCAB, .n_ctx = 128, .n_expert = 5,
+                   .n_expert_used = 2, .seed = 1, .types = { [ROLE_FFN_GATE] = SL_TYPE_Q8_0, [ROLE_FFN_DOWN] = SL_TYPE_F16 } } },
+    { "options", { .n_embd = 64, .n_ff = 80, .n_layer = 2, .n_head = 4, .n_head_kv = 1, .d_head = 24, .n_vocab = N_VOCAB, .n_ctx = 128, .tied = 1, .biases = 1,
+                   .fused = 1, .scaling = "yarn", .factor = 4, .ctx_original = 32, .seed = 2 } },
+};
+static const char *const caches[] = { "f32", "f16" };
+
+static const char *golden_path;     /* beside the source */
+
+/* Hash of the logits of all positions; 0 if the machine lacks the level. */
+static uint64_t hash_of(const model_file *file, const char *cache, const char *level)
+{
+    static float logits[N_TOK * N_VOCAB];
+    const eval_how how = { .cpu_level = level, .cache_type = cache, .n_ctx = 128, .n_batch = 33, .n_threads = 2 };
+    sl_token ids[N_TOK];
+    uint64_t random = 3;
+    sl_model *model;
+    for (int i = 0; i < N_TOK; i++)
+        ids[i] = (sl_token)random_below(&random, N_VOCAB);
+    sl_status status = eval_load(&model, NULL, file->data, file->size, &how);
+    if (status == SL_ERR_UNSUPPORTED && level)
+        return 0;
+    if (status == SL_OK)
+        status = eval_logits(model, &how, ids, N_TOK, logits, N_TOK, NULL);
+    if (status != SL_OK) {
+        fprintf(stderr, "golden: %s\n", sl_last_error());
+        exit(1);
+    }
+    sl_model_free(model);
+    return eval_hash(logits, sizeof logits);
+}
+
+/* Calls `each` with every model and its name. */
+static void walk(void (*each)(const char *name, const model_file *file, void *user), void *user)
+{
+    for (const int *type = random_block_types; *type >= 0; type++) {
+        model_spec spec = model_spec_of(shape, (sl_type)*type);
+        spec.seed = 1000 + (uint64_t)*type;
+        model_file *file = model_build(&spec);
+        each(random_block_name((sl_type)*type), file, user);
+        model_build_free(file);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        model_file *file = model_build(&others[i].spec);
+        each(others[i].name, file, user);
+        model_build_free(file);
+    }
+}
+
+/* ---- the file ---- */
+
+static void print_model(const char *name, const model_file *file, void *user)
+{
+    (void)user;
+    printf("%-8s", name);
+    for (int c = 0; c < 2; c++)
+        printf(" %s %016llx", caches[c], (unsigned long long)hash_of(file, caches[c], NULL));
+    printf("  model %016llx\n", (unsigned long long)eval_hash(file->data, file->size));
+}
+
+static void print_all(void)
+{
+    printf("# FNV-1a-64 of the logits of models that tests/arch/golden.c makes, by weight type and cache, and of the model file itself.\n"
+           "# Printed by that test with --print; a change means that sl_numerics_id() must be raised.\n"
+           "numerics %u\n", (unsigned)sl_numerics_id());
+    walk(print_model, NULL);
+}
+
+/* A line of the file, or NULL. */
+static const char *line_of(const char *text, const char *name)
+{
+    const size_t n = strlen(name);
+    for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (!strncmp(line, name, n) && line[n] == ' ')
+            return line;
+    return NULL;
+}
+
+/* The number behind the word in a line, read with strtoull. */
+static unsigned long long number_of(const char *line, const char *word, int base)
+{
+    char mark[32];
+    snprintf(mark, sizeof mark, "%s ", word);
+    const char *at = line ? strstr(line, mark) : NULL;
+    if (!at || at > line + strcspn(line, "\n"))
+        fail_msg("golden.txt: no %s", word);
+    return strtoull(at + strlen(mark), NULL, base);
+}
+
+static char *read_golden(void)
+{
+    FILE *f = golden_path ? fopen(golden_path, "rb") : NULL;
+    char *text = calloc(1, 1 << 16);
+    if (!f || !text || !fread(text, 1, (1 << 16) - 1, f))
+        fail_msg("the pinned hashes cannot be read: give their file as the argument");
+    fclose(f);
+    return text;
+}
+
+/* ---- the comparison ---- */
+
+typedef struct check { const char *text; int n_models, n_wrong, n_levels; } check;
+
+static void check_model(const char *name, const model_file *file, void *user)
+{
+    check *c = user;
+    const char *line = line_of(c->text, name);
+    if (!line)
+        fail_msg("golden.txt: no line for %s", name);
+    /* First the model: if that differs, the test is at fault and not the library. */
+    assert_true(number_of(line, "model", 16) == eval_hash(file->data, file->size));
+    for (int cache = 0; cache < 2; cache++)
+        for (int level = 0; eval_levels[level]; level++) {
+            const uint64_t hash = hash_of(file, caches[cache], eval_levels[level]);
+            if (hash && level >= c->n_levels)
+                c->n_levels = level + 1;
+            if (hash && hash != number_of(line, caches[cache], 16)) {
+                print_message("%s, cache %s, level %s: %016llx is not what is pinned\n", name, caches[cache], eval_levels[level], (unsigned long long)hash);
+                c->n_wrong++;
+            }
+        }
+    c->n_models++;
+}
+
+static void logits_are_what_they_were(void **state)
+{
+    (void)state;
+    check c = { .text = read_golden() };
+    assert_int_equal(number_of(line_of(c.text, "numerics"), "numerics", 10), sl_numerics_id());
+    walk(check_model, &c);
+    print_message("%d models, %d levels of this machine\n", c.n_models, c.n_levels);
+    assert_int_equal(c.n_wrong, 0);
+    free((char *)c.text);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strcmp(argv[1], "--print")) {
+        print_all();
+        return 0;
+    }
+    golden_path = argc > 1 ? argv[1] : getenv("SL_GOLDEN");
+    const struct CMUnitTest tests[] = { cmocka_unit_test(logits_are_what_they_were) };
+    return cmocka_run_group_tests_name("golden", tests, NULL, NULL);
+}
