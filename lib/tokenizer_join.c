@@ -107,8 +107,8 @@ static void fill_ranks(sl_join *join, sl_join_fn *fn, const void *owner)
 
 void sl_join_run(sl_join *join, sl_join_fn *fn, const void *owner)
 {
-    if (join->n < 2)
-        return (void)(join->n ? join->length[0] = 1 : 0);
+    if (!join->n)
+        return;
     fill_ranks(join, fn, owner);
     for (uint32_t left; (left = best_pair(join)) != SL_VOCAB_NONE;) {
         uint32_t right = left + join->length[left], joined = join->value[left], other;

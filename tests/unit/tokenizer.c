@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer.c - vocabularies as hostile files have them, roles, and texts of every size. */
+#define _DEFAULT_SOURCE     /* MAP_ANONYMOUS */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
