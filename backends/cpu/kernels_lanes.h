@@ -2,7 +2,7 @@
 /* kernels_lanes.h - the float kernels in lanes, for registers of any width: kernels_scalar.c step by step, LANES outputs at a time. And the walk over
  * panels that all products share. Included by one kernel file per level, which defines before:
  *
- *   LANES, MAX_T                       floats of a register; rows of activations that one pass over a block serves at once (1, 2, 4 or 8)
+ *   LANES, MAX_T                       floats of a register; rows of activations that one pass over a block serves at once (4 or 8)
  *   vf                                 a register of floats
  *   f_load f_store f_set               from and to memory at any address; one number in all lanes
  *   f_add f_sub f_mul f_div f_max f_fma(a, b, c) f_neg      lane by lane; a * b + c in one rounding
@@ -55,35 +55,42 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
 
 /* A panel kernel out of `step`, which takes `values` elements of one panel (fewer at the end) to m rows, m constant:
  *   step(panel, k, n, x, m, acc)     elements [k, k + n); x[t]: activations from element k on
- * step_bytes: of a panel, per step, on average; act_bytes: of activations, per step. */
+ * step_bytes: of a panel, per step, on average; act_bytes: of activations, per step. A function of its own for each m keeps compilers quick. */
+#define LANES_STEP(name, step, m)                                                                                                                  \
+    static __attribute__((noinline)) void name##_##m(const uint8_t *w, int64_t k, int n, const uint8_t *const *x, float (*acc)[CPU_PANEL]) \
+    {                                                                                                                                              \
+        step(w, k, n, x, m, acc);                                                                                                                  \
+    }
 #define LANES_PANEL(name, values, step_bytes, act_bytes, step)                                                                                     \
+    LANES_STEPS(name, step)                                                                                                                        \
     static void name(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,                       \
                      float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                                           \
     {                                                                                                                                              \
         for (int64_t k = 0; k < n_in; k += (values)) {                                                                                             \
             const int n = n_in - k < (values) ? (int)(n_in - k) : (values);                                                                        \
             const size_t i = (size_t)(k / (values));                                                                                               \
+            const uint8_t *x[CPU_MAX_M];                                                                                                           \
+            for (int t = 0; t < m; t++)                                                                                                            \
+                x[t] = act[t] + i * (act_bytes);                                                                                                   \
             for (int p = 0; p < n_panel; p++) {                                                                                                    \
-                const uint8_t *w = panel + (size_t)p * panel_stride, *x[CPU_MAX_M];                                                                \
+                const uint8_t *w = panel + (size_t)p * panel_stride;                                                                               \
                 int t = 0;                                                                                                                         \
                 fetch(panel, panel_stride, n_panel, p, (i + 1) * (step_bytes), ((step_bytes) + CPU_LINE - 1) / CPU_LINE);                          \
-                for (int u = 0; u < m; u++)                                                                                                        \
-                    x[u] = act[u] + i * (act_bytes);                                                                                               \
-                for (; m - t >= MAX_T; t += MAX_T)                                                                                                 \
-                    step(w, k, n, x + t, MAX_T, acc[p] + t);                                                                                       \
-                if (MAX_T > 4 && (m - t) & 4) {                                                                                                    \
-                    step(w, k, n, x + t, 4, acc[p] + t);                                                                                           \
-                    t += 4;                                                                                                                        \
-                }                                                                                                                                  \
-                if (MAX_T > 2 && (m - t) & 2) {                                                                                                    \
-                    step(w, k, n, x + t, 2, acc[p] + t);                                                                                           \
-                    t += 2;                                                                                                                        \
-                }                                                                                                                                  \
-                if (MAX_T > 1 && (m - t) & 1)                                                                                                      \
-                    step(w, k, n, x + t, 1, acc[p] + t);                                                                                           \
+                LANES_ROWS(name)                                                                                                                   \
             }                                                                                                                                      \
         }                                                                                                                                          \
     }
+/* All m rows, MAX_T at a time and then by halves. */
+#define LANES_SOME(name, count)                                                                                                                    \
+    for (; m - t >= (count); t += (count))                                                                                                         \
+        name##_##count(w, k, n, x + t, acc[p] + t);
+#if MAX_T == 8
+#define LANES_STEPS(name, step) LANES_STEP(name, step, 8) LANES_STEP(name, step, 4) LANES_STEP(name, step, 2) LANES_STEP(name, step, 1)
+#define LANES_ROWS(name) LANES_SOME(name, 8) LANES_SOME(name, 4) LANES_SOME(name, 2) LANES_SOME(name, 1)
+#else
+#define LANES_STEPS(name, step) LANES_STEP(name, step, 4) LANES_STEP(name, step, 2) LANES_STEP(name, step, 1)
+#define LANES_ROWS(name) LANES_SOME(name, 4) LANES_SOME(name, 2) LANES_SOME(name, 1)
+#endif
 
 enum { FLOAT_STEP = 32 };
 

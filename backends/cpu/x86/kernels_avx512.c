@@ -127,27 +127,29 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
     scales_q4_k(w, sc, mn);
     UNROLL for (int t = 0; t < m; t++)
         s[t] = i_word(0);
-    UNROLL for (int c = 0; c < 8; c++) {            /* group c: the nibbles c % 2 of 8 lines */
-        const vi scale = i_words(sc[c / 4], c % 4, c % 4);
-        vi a[MAX_T], b[MAX_T];
-        UNROLL for (int t = 0; t < m; t++)
-            a[t] = b[t] = i_word(0);
-        UNROLL for (int i = 0; i < 4; i++) {
-            const uint8_t *at = w + CPU_LINE * (3 + c / 2 * 8 + i);
-            vi q0 = i_load(at), q1 = i_load(at + 4 * CPU_LINE);
-            q0 = i_and(c % 2 ? i_right(q0, 4) : q0, low);
-            q1 = i_and(c % 2 ? i_right(q1, 4) : q1, low);
-            UNROLL for (int t = 0; t < m; t++) {
-                const int8_t *y = ACT256(x[t])->q + 32 * c + 4 * i;
-                a[t] = i_dot(a[t], q0, y);
-                b[t] = i_dot(b[t], q1, y + 16);
-                PIN(a[t]);
-                PIN(b[t]);
+    for (int c = 0; c < opaque(4); c++) {       /* groups 2c and 2c + 1: low and high nibbles of 8 lines */
+        const vi scales = i_right(sc[c / 2], (unsigned)c % 2 * 16);
+        UNROLL for (int high = 0; high < 2; high++) {
+            vi a[MAX_T], b[MAX_T];
+            UNROLL for (int t = 0; t < m; t++)
+                a[t] = b[t] = i_word(0);
+            UNROLL for (int i = 0; i < 4; i++) {
+                const uint8_t *at = w + CPU_LINE * (3 + 8 * c + i);
+                vi q0 = i_load(at), q1 = i_load(at + 4 * CPU_LINE);
+                q0 = i_and(high ? i_right(q0, 4) : q0, low);
+                q1 = i_and(high ? i_right(q1, 4) : q1, low);
+                UNROLL for (int t = 0; t < m; t++) {
+                    const int8_t *y = ACT256(x[t])->q + 64 * c + 32 * high + 4 * i;
+                    a[t] = i_dot(a[t], q0, y);
+                    b[t] = i_dot(b[t], q1, y + 16);
+                    PIN(a[t]);
+                    PIN(b[t]);
+                }
             }
-        }
-        UNROLL for (int t = 0; t < m; t++) {
-            s[t] = i_madd(s[t], i_pair(a[t], b[t]), scale);
-            PIN(s[t]);
+            UNROLL for (int t = 0; t < m; t++) {
+                s[t] = i_madd(s[t], i_pair(a[t], b[t]), i_words(scales, high, high));
+                PIN(s[t]);
+            }
         }
     }
     finish_q4_k(panel + cpu_head_offset(at_q4_k, (size_t)k / 256), 0, mn, s, x, m, acc);
