@@ -128,7 +128,7 @@ static int read_own(vocab_test *v, int pairs, const uint8_t **data, size_t *size
 static void compare_stream(const vocab_test *v, const sl_token *ids, size_t n, const char *text, size_t length)
 {
     sl_stream *s;
-    char *all = room(3 * length + 3);
+    char *whole = room(3 * length + 3);
     const char *part;
     size_t n_part, n_all = 0;
     int repaired = 0;
@@ -136,14 +136,14 @@ static void compare_stream(const vocab_test *v, const sl_token *ids, size_t n, c
     for (size_t i = 0; i <= n; i++) {
         require((i < n ? sl_stream_push(s, ids[i], &part, &n_part) : sl_stream_flush(s, &part, &n_part)) == SL_OK, "a push");
         require(n_all + n_part <= 3 * length + 3, "a byte becomes at most three");
-        memcpy(all + n_all, part, n_part);
+        memcpy(whole + n_all, part, n_part);
         n_all += n_part;
     }
     for (size_t i = 0; i + 3 <= n_all; i++)
-        repaired |= !memcmp(all + i, "\xef\xbf\xbd", 3);
-    require(repaired || (n_all == length && !memcmp(all, text, length)), "the stream is the whole");
+        repaired |= !memcmp(whole + i, "\xef\xbf\xbd", 3);
+    require(repaired || (n_all == length && !memcmp(whole, text, length)), "the stream is the whole");
     sl_stream_free(s);
-    free(all);
+    free(whole);
 }
 
 /* The texts of scored pieces, one behind the other, are the text with its spaces marked. */
