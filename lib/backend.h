@@ -102,7 +102,8 @@ typedef struct sl_backend {
     sl_status (*upload)(void *device, void *to, const void *from, size_t bytes);
     sl_status (*download)(void *device, void *to, const void *from, size_t bytes);
 
-    /* Bracket one pass. `cancel` may become 1 at any time: operations then return SL_ERR_CANCELLED soon. end waits until all is done. */
+    /* Bracket one pass. `cancel` may become 1 at any time: operations then return SL_ERR_CANCELLED soon,
+     * and so does a begin that waits for another pass. end waits until all is done. */
     sl_status (*begin)(void *device, const atomic_int *cancel);
     sl_status (*end)(void *device);
 } sl_backend;

@@ -40,6 +40,7 @@ void sl_mutex_unlock(sl_mutex *mutex);
 sl_status sl_cond_init(sl_cond *cond);
 void sl_cond_destroy(sl_cond *cond);
 void sl_cond_wait(sl_cond *cond, sl_mutex *mutex);
+void sl_cond_wait_ms(sl_cond *cond, sl_mutex *mutex, unsigned ms);     /* the same, but no longer than that; why it returned is not said */
 void sl_cond_signal(sl_cond *cond);         /* wakes one */
 void sl_cond_broadcast(sl_cond *cond);      /* wakes all */
 void sl_thread_yield(void);             /* lets another thread run */

@@ -31,6 +31,7 @@ sl_status sl_cond_init(sl_cond *cond)
 
 void sl_cond_destroy(sl_cond *cond) { (void)cond; }
 void sl_cond_wait(sl_cond *cond, sl_mutex *mutex) { (void)cond, (void)mutex; }
+void sl_cond_wait_ms(sl_cond *cond, sl_mutex *mutex, unsigned ms) { (void)cond, (void)mutex, (void)ms; }
 void sl_cond_signal(sl_cond *cond) { (void)cond; }
 void sl_cond_broadcast(sl_cond *cond) { (void)cond; }
 void sl_thread_yield(void) {}

@@ -119,14 +119,45 @@ void sl_mutex_destroy(sl_mutex *mutex) { pthread_mutex_destroy(mutex); }
 void sl_mutex_lock(sl_mutex *mutex) { pthread_mutex_lock(mutex); }
 void sl_mutex_unlock(sl_mutex *mutex) { pthread_mutex_unlock(mutex); }
 
+/* Conditions wait by the monotonic clock where they can be told to: a clock that is set must not make a wait longer. */
+#if defined(_POSIX_CLOCK_SELECTION) && _POSIX_CLOCK_SELECTION > 0
+#define COND_CLOCK CLOCK_MONOTONIC
+static int make_cond(sl_cond *cond)
+{
+    pthread_condattr_t attr;
+    int e = pthread_condattr_init(&attr);
+    if (e)
+        return e;
+    e = pthread_condattr_setclock(&attr, COND_CLOCK);
+    if (!e)
+        e = pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+    return e;
+}
+#else
+#define COND_CLOCK CLOCK_REALTIME
+static int make_cond(sl_cond *cond) { return pthread_cond_init(cond, NULL); }
+#endif
+
 sl_status sl_cond_init(sl_cond *cond)
 {
-    int e = pthread_cond_init(cond, NULL);
+    int e = make_cond(cond);
     return e ? sl_fail(SL_ERR_NOMEM, "a condition variable could not be made (error %d)", e) : SL_OK;
 }
 
 void sl_cond_destroy(sl_cond *cond) { pthread_cond_destroy(cond); }
 void sl_cond_wait(sl_cond *cond, sl_mutex *mutex) { pthread_cond_wait(cond, mutex); }
+void sl_cond_wait_ms(sl_cond *cond, sl_mutex *mutex, unsigned ms)
+{
+    struct timespec t;
+    if (clock_gettime(COND_CLOCK, &t))
+        return;
+    const long ns = t.tv_nsec + (long)(ms % 1000) * 1000000;
+    t.tv_sec += (time_t)(ms / 1000 + (unsigned)(ns >= 1000000000));
+    t.tv_nsec = ns % 1000000000;
+    pthread_cond_timedwait(cond, mutex, &t);
+}
+
 void sl_cond_signal(sl_cond *cond) { pthread_cond_signal(cond); }
 void sl_cond_broadcast(sl_cond *cond) { pthread_cond_broadcast(cond); }
 void sl_thread_yield(void) { sched_yield(); }

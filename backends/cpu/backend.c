@@ -88,7 +88,8 @@ static void cpu_close(void *device)
             sl_mem_pages_free(&mem, dev->segments[i].base, dev->segments[i].length);
     sl_mem_free(&mem, dev->segments);
     sl_mem_free(&mem, (void *)dev->impls);
-    sl_mutex_destroy(&dev->busy);
+    sl_cond_destroy(&dev->free);
+    sl_mutex_destroy(&dev->lock);
     sl_mem_free(&mem, dev);
 }
 
@@ -105,7 +106,9 @@ static sl_status cpu_open(void **device, const sl_backend_options *options)
     dev->log = options->log ? *options->log : (sl_log) { 0 };
     dev->levels = levels;
     dev->n_threads = options->n_threads ? options->n_threads : sl_cpu_count(0);
-    sl_status status = sl_mutex_init(&dev->busy);
+    sl_status status = sl_mutex_init(&dev->lock);
+    if (status == SL_OK && (status = sl_cond_init(&dev->free)) != SL_OK)
+        sl_mutex_destroy(&dev->lock);
     if (status != SL_OK) {
         sl_mem_free(options->mem, dev);
         return status;
@@ -262,17 +265,31 @@ static sl_status cpu_copy(void *device, void *to, const void *from, size_t bytes
 
 static sl_status cpu_begin(void *device, const atomic_int *cancel)
 {
+    enum { LOOK_MS = 10 };      /* one that waits for its turn can be cancelled as well as one that computes */
     cpu_device *dev = device;
-    sl_mutex_lock(&dev->busy);
-    cpu_pool_cancel(dev->pool, cancel);
-    return SL_OK;
+    sl_status status = SL_OK;
+    sl_mutex_lock(&dev->lock);
+    while (dev->taken && status == SL_OK) {
+        sl_cond_wait_ms(&dev->free, &dev->lock, LOOK_MS);
+        if (cancel && atomic_load(cancel))
+            status = sl_fail(SL_ERR_CANCELLED, "cancelled");
+    }
+    if (status == SL_OK) {
+        dev->taken = 1;
+        cpu_pool_cancel(dev->pool, cancel);
+    }
+    sl_mutex_unlock(&dev->lock);
+    return status;
 }
 
 static sl_status cpu_end(void *device)
 {
     cpu_device *dev = device;
     cpu_pool_cancel(dev->pool, NULL);
-    sl_mutex_unlock(&dev->busy);
+    sl_mutex_lock(&dev->lock);
+    dev->taken = 0;
+    sl_cond_signal(&dev->free);
+    sl_mutex_unlock(&dev->lock);
     return SL_OK;
 }
 

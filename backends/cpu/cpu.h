@@ -45,7 +45,9 @@ typedef struct cpu_device {
     uint32_t levels;                /* allowed by machine and ceiling */
     cpu_pool *pool;                 /* NULL: planning only */
     unsigned n_threads;             /* of the pool, the caller included */
-    sl_mutex busy;                  /* held from begin to end of a pass: sessions take turns */
+    sl_mutex lock;                  /* around taken */
+    sl_cond free;                   /* a pass has ended */
+    int taken;                      /* 1 from begin to end of a pass: sessions take turns */
     const sl_impl **impls;          /* the best-first list */
     size_t n_impls;
     cpu_segment *segments;
