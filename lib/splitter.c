@@ -8,6 +8,7 @@
  *   gpt-2       C |  ?\p{L}+ |  ?\p{N}+ |  ?[^\s\p{L}\p{N}]+ | \s+(?!\S) | \s+
  *   default     pieces of [\p{P}$+<=>^~|]+ and the gaps between; in each gpt-2; in each \p{N}+ and gaps; in each [0-9]{3} and gaps
  *
+ * Unassigned code points, and bytes that are no UTF-8 (read as U+FFFD each), are symbols: [^\s\p{L}\p{N}] says nothing else.
  * Nothing is ever tried twice over a long stretch: where a pattern would backtrack, the scan remembers the place it would come back to. */
 #include "splitter.h"
 #include "unicode.h"
