@@ -55,6 +55,8 @@ sl_status sl_vocab_decode(const sl_vocab *vocab, const sl_token *ids, size_t n_i
 
 /* ---- one by one ---- */
 
+enum { UNFINISHED_BYTES = 3 };      /* most of a sequence that is not whole yet */
+
 struct sl_stream {
     sl_mem mem;
     const sl_vocab *vocab;
@@ -75,6 +77,14 @@ sl_status sl_stream_create(sl_stream **out, const sl_mem *mem, const sl_vocab *v
     if (!stream)
         return SL_ERR_NOMEM;
     *stream = (sl_stream) { .mem = *mem, .vocab = vocab, .flags = flags, .first = first != 0, .at_start = first != 0 };
+    /* All at once, so that no token ever waits for memory: the rest of a sequence, the longest token and a space; at worst each byte becomes three. */
+    const size_t bytes = (size_t)vocab->longest + UNFINISHED_BYTES + 1;
+    stream->raw = sl_mem_alloc(mem, bytes, 1);
+    stream->text = sl_mem_alloc(mem, bytes, 3);
+    if (!stream->raw || !stream->text) {
+        sl_stream_free(stream);
+        return SL_ERR_NOMEM;
+    }
     *out = stream;
     return SL_OK;
 }
@@ -90,9 +100,8 @@ void sl_stream_free(sl_stream *stream)
 }
 
 /* Hands out the whole sequences of raw; an unfinished one stays there, or with `finish` comes out as U+FFFD. */
-static sl_status hand_out(sl_stream *s, int finish, const char **text, size_t *length)
+static void hand_out(sl_stream *s, int finish, const char **text, size_t *length)
 {
-    SL_TRY(sl_mem_grow(&s->mem, &s->text, s->n_raw * 3 + 1, 1));        /* at worst each byte becomes three */
     size_t at = 0, to = 0, bad;
     while (at < s->n_raw) {
         size_t n = sl_utf8_check((const uint8_t *)s->raw + at, s->n_raw - at, &bad);
@@ -110,7 +119,6 @@ static sl_status hand_out(sl_stream *s, int finish, const char **text, size_t *l
         memmove(s->raw, s->raw + at, s->n_raw);
     *text = s->text;
     *length = to;
-    return SL_OK;
 }
 
 sl_status sl_stream_push(sl_stream *stream, sl_token id, const char **text, size_t *length)
@@ -118,24 +126,17 @@ sl_status sl_stream_push(sl_stream *stream, sl_token id, const char **text, size
     *text = "";
     *length = 0;
     SL_TRY(check_id(stream->vocab, id));
-    SL_TRY(sl_mem_grow(&stream->mem, &stream->raw, stream->n_raw + stream->vocab->tokens[id].length + 1, 1));
     sl_bytes out = { stream->raw + stream->n_raw, stream->vocab->tokens[id].length + 1, 0, 0 };
     sl_vocab_piece(stream->vocab, (uint32_t)id, stream->flags, stream->at_start, &out);
-    size_t before = stream->n_raw;
     stream->n_raw += out.count;
-    sl_status status = hand_out(stream, 0, text, length);
-    if (status != SL_OK)
-        stream->n_raw = before;         /* as if the token had not come */
-    else
-        stream->at_start = 0;
-    return status;
+    stream->at_start = 0;
+    hand_out(stream, 0, text, length);
+    return SL_OK;
 }
 
 sl_status sl_stream_flush(sl_stream *stream, const char **text, size_t *length)
 {
-    *text = "";
-    *length = 0;
-    SL_TRY(hand_out(stream, 1, text, length));
+    hand_out(stream, 1, text, length);
     stream->at_start = stream->first;
     return SL_OK;
 }
