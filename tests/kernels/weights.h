@@ -3,7 +3,7 @@
 #ifndef SL_TESTS_WEIGHTS_H
 #define SL_TESTS_WEIGHTS_H
 
-#include "../../backends/cpu/kernels.h"
+#include "kernels.h"
 #include "random.h"
 
 #include <stdlib.h>
