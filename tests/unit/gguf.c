@@ -129,6 +129,7 @@ static const hostile rows[] = {
     { "T15", "h:1:0 s'w' 4:1 8:0x4000000000000000 4:0 8:0 p32 r128:00", SL_ERR_OVERFLOW, "tensor 'w'" },
     { "T16", "h:2:0 s'w' 4:1 8:0x3fffffffffffffff 4:0 8:0 s'v' 4:1 8:32 4:0 8:0 p32 r128:00", SL_ERR_OVERFLOW, "tensor 'w'" },
     { "T17", "h:1:0 s'w' 4:1 8:0x4000000000 4:0 8:0 p32 r128:00", SL_ERR_BOUNDS, "tensor 'w'" },
+    { "T17 two", "h:1:0 s'w' 4:1 8:0x8000000000 4:0 8:0 p32 r128:00", SL_ERR_BOUNDS, "tensor 'w'" },
     { "T18", "h:1:0 s'w' 4:1 8:32 4:-1 8:0 p32 r128:00", SL_ERR_TYPE, "tensor 'w'" },
     { "T19", "h:1:0 s'w' 4:1 8:32 4:9999 8:0 p32 r128:00", SL_ERR_TYPE, "tensor 'w'" },
     { "T19 next", "h:1:0 s'w' 4:1 8:32 4:43 8:0 p32 r128:00", SL_ERR_TYPE, "tensor 'w'" },

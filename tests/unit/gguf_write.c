@@ -29,6 +29,14 @@ static void check_values(const sl_gguf *g)
         assert_int_equal(sl_gguf_value_float(&kv->value, 0, &x), SL_OK);
         assert_true(x == (double)ints[i].value);
     }
+    n = 5;
+    assert_int_equal(sl_gguf_value_int(&sl_gguf_find(g, "most")->value, 0, &n), SL_ERR_RANGE);
+    assert_int_equal(sl_gguf_value_int(&sl_gguf_find(g, "f32")->value, 0, &n), SL_ERR_TYPE);
+    assert_int_equal(sl_gguf_value_int(&sl_gguf_find(g, "text")->value, 0, &n), SL_ERR_TYPE);
+    assert_int_equal(sl_gguf_value_float(&sl_gguf_find(g, "text")->value, 0, &x), SL_ERR_TYPE);
+    assert_int_equal(n, 5);
+    assert_int_equal(sl_gguf_value_float(&sl_gguf_find(g, "most")->value, 0, &x), SL_OK);
+    assert_true(x == 18446744073709551616.0);
     sl_gguf_value v;
     assert_int_equal(sl_gguf_array(g, "shorts", SL_META_I16, &v), SL_OK);
     assert_int_equal(v.count, 3);

@@ -49,7 +49,7 @@ static void finds_what_was_added(void **state)
         assert_int_equal(map.count, MANY);
         for (uint32_t i = 0; i < MANY; i++)
             assert_int_equal(sl_map_find(&map, t.text[i], strlen(t.text[i]), text_of, &t), i);
-        assert_true(t.looks < 4 * MANY);        /* twice to add and find; hardly ever for a wrong text */
+        assert_true(t.looks < 2 * MANY + 100);      /* once to add, once to find; hardly ever for a wrong text */
         /* The same text again keeps its first value. */
         strcpy(t.text[MANY], t.text[77]);
         assert_int_equal(sl_map_add(&map, MANY, text_of, &t), 77);

@@ -157,9 +157,10 @@ static void checks_the_list_of_sources(void **state)
     counting c = { 0 };
     sl_mem mem = counting_mem(&c);
     gguf_bytes file = gguf_build("h:0:0");
-    sl_source source = memory_source(&file), no_bytes = { sizeof no_bytes, NULL, 24, NULL, NULL, "nothing" }, old = source;
-    old.size = 7;
-    const sl_source **many = calloc(SL_LIMIT_PARTS + 1, sizeof *many), *two[] = { &source, &source }, *none[] = { NULL }, *one[] = { &no_bytes }, *small[] = { &old };
+    sl_source source = memory_source(&file), no_bytes = { sizeof no_bytes, NULL, 24, NULL, NULL, "nothing" }, broken = source, older = source;
+    broken.size = 7;
+    older.size = offsetof(sl_source, read);     /* of a program that knew data and length only */
+    const sl_source **many = calloc(SL_LIMIT_PARTS + 1, sizeof *many), *two[] = { &source, &source }, *none[] = { NULL }, *one[] = { &no_bytes }, *small[] = { &broken }, *short_one[] = { &older };
     sl_parts parts;
     assert_non_null(many);
     for (size_t i = 0; i <= SL_LIMIT_PARTS; i++)
@@ -169,6 +170,8 @@ static void checks_the_list_of_sources(void **state)
     check("no source", sl_parts_open_sources(&parts, &mem, none, 1, 0), SL_ERR_ARGUMENT, "source", &c);
     check("no bytes", sl_parts_open_sources(&parts, &mem, one, 1, 0), SL_ERR_ARGUMENT, "nothing: ", &c);
     check("small structure", sl_parts_open_sources(&parts, &mem, small, 1, 0), SL_ERR_ARGUMENT, "size", &c);
+    check("older structure", sl_parts_open_sources(&parts, &mem, short_one, 1, 0), SL_OK, NULL, &c);
+    sl_parts_close(&parts, &mem);
     check("too many parts", sl_parts_open_sources(&parts, &mem, two, 2, 0), SL_ERR_ARGUMENT, "2 of 1", &c);
     check("far too many", sl_parts_open_sources(&parts, &mem, many, SL_LIMIT_PARTS + 1, 0), SL_ERR_LIMIT, "1025", &c);
     check("one", sl_parts_open_sources(&parts, &mem, many, 1, 0), SL_OK, NULL, &c);
