@@ -3,7 +3,7 @@
  * panels that all products share. Included by one kernel file per level, which defines before:
  *
  *   LANES, MAX_T                       floats of a register; rows of activations that one pass over a block serves at once (4 or 8)
- *   vf                                 a register of floats
+ *   vf, vi                             a register of floats, of integers
  *   f_load f_store f_set               from and to memory at any address; one number in all lanes
  *   f_add f_sub f_mul f_div f_max f_fma(a, b, c) f_neg      lane by lane; a * b + c in one rounding
  *   f_power(t)                         the bits (bits(t) + 127) << 23
@@ -12,6 +12,7 @@
  *   f_rotate(x, angles)                ROPE of LANES / 2 pairs
  *   f_top(a, b)                        the larger of |a| and |b| by their bits, so that NaN and infinity win
  *   f_store_int8(to, x)                LANES integers to the nearest of x, ties to even
+ *   f_int(a)                           dwords to float
  *
  * Tails shorter than a register take the scalar steps, which are the definition. */
 #ifndef CPU_KERNELS_LANES_H
@@ -92,6 +93,9 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
 #define LANES_ROWS(name) LANES_SOME(name, 4) LANES_SOME(name, 2) LANES_SOME(name, 1)
 #endif
 
+/* A type that is left out of the build leaves its kernel unused. */
+#define MATMUL_KERNEL(stem) static const cpu_matmul_kernel kernel_##stem __attribute__((unused)) = { panel_##stem };
+
 enum { FLOAT_STEP = 32 };
 
 #define FLOAT_STEP_FN(stem, bytes)                                                                                                                 \
@@ -122,6 +126,37 @@ INLINE vf f_load_f32(const float *x) { return f_load(x); }
 FLOAT_STEP_FN(f32, 4)
 FLOAT_STEP_FN(f16, 2)
 FLOAT_STEP_FN(bf16, 2)
+
+/* The interleaved types: where their blocks lie, the activations beside them, and the panel kernels out of the steps of the level. */
+enum { LANE_BYTES = 4 * LANES, LANE_HALVES = 2 * LANES };      /* of one register, in a line and in half a head line */
+#define INTERLEAVE(NAME, stem, body, lines, half0, half1) static const cpu_interleave at_##stem __attribute__((unused)) = { body, lines, { half0, half1 } };
+CPU_INTERLEAVED(INTERLEAVE)
+#define ACT32(x, b) ((const sl_block_a32 *)(const void *)(x) + (b))
+#define ACT256(x) ((const sl_block_a256 *)(const void *)(x))
+
+/* Scales of the rows of register `half`. */
+INLINE vf head(const uint8_t *at, int half) { return f_load_f16((const uint16_t *)(const void *)(at + half * LANE_HALVES)); }
+
+/* acc = fma(d * d_x, sum, acc): the one canonical step. */
+INLINE void finish(vf d, float dx, vi sum, float *acc) { f_store(acc, f_fma(f_mul(d, f_set(dx)), f_int(sum), f_load(acc))); }
+
+/* Eight blocks of 32 are a step, or one of 256. */
+enum { STEP_32 = 256, STEP_32_BLOCKS = STEP_32 / 32 };
+#define STEP_32_BYTES(lines) (STEP_32_BLOCKS * (lines) * CPU_LINE + STEP_32_BLOCKS / 2 * CPU_LINE)
+#define INTERLEAVED_PANELS(first, second, third, fourth)                                                                                           \
+    LANES_PANEL(panel_q4_0, STEP_32, STEP_32_BYTES(4), STEP_32_BLOCKS * sizeof(sl_block_a32), first)                                               \
+    LANES_PANEL(panel_q8_0, STEP_32, STEP_32_BYTES(8), STEP_32_BLOCKS * sizeof(sl_block_a32), second)                                              \
+    LANES_PANEL(panel_q4_k, 256, 36 * CPU_LINE, sizeof(sl_block_a256), third)                                                                      \
+    LANES_PANEL(panel_q6_k, 256, 52 * CPU_LINE + CPU_LINE / 2, sizeof(sl_block_a256), fourth)                                                      \
+    MATMUL_KERNEL(q4_0)                                                                                                                            \
+    MATMUL_KERNEL(q8_0)                                                                                                                            \
+    MATMUL_KERNEL(q4_k)                                                                                                                            \
+    MATMUL_KERNEL(q6_k)
+#define INTERLEAVED_IMPLS(level, text)                                                                                                             \
+    SL_ROW(TYPE_Q4_0, CPU_MATMUL_IMPLS(Q4_0, q4_0, level, text, kernel_q4_0))                                                                      \
+    SL_ROW(TYPE_Q8_0, CPU_MATMUL_IMPLS(Q8_0, q8_0, level, text, kernel_q8_0))                                                                      \
+    SL_ROW(TYPE_Q4_K, CPU_MATMUL_IMPLS(Q4_K, q4_k, level, text, kernel_q4_k))                                                                      \
+    SL_ROW(TYPE_Q6_K, CPU_MATMUL_IMPLS(Q6_K, q6_k, level, text, kernel_q6_k))
 
 /* ---- activations ---- */
 
@@ -344,8 +379,6 @@ static void merge(int64_t d_head, const float *o_block, float c, float a, float 
 
 /* ---- what the rows of the level point to ---- */
 
-/* A type that is left out of the build leaves its kernel unused. */
-#define MATMUL_KERNEL(stem) static const cpu_matmul_kernel kernel_##stem __attribute__((unused)) = { panel_##stem };
 MATMUL_KERNEL(f32)
 MATMUL_KERNEL(f16)
 MATMUL_KERNEL(bf16)

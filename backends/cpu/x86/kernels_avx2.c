@@ -69,12 +69,12 @@ INLINE vf f_int(vi a) { return _mm256_cvtepi32_ps(a); }
 
 #include "kernels_bytes.h"
 
-BYTES_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
+INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 extern const sl_impl cpu_impls_avx2[];
 extern const size_t cpu_n_impls_avx2;
 const sl_impl cpu_impls_avx2[] = {
-    BYTES_IMPLS(CPU_AVX2, "avx2")
+    INTERLEAVED_IMPLS(CPU_AVX2, "avx2")
     LANES_IMPLS(CPU_AVX2, "avx2")
 };
 const size_t cpu_n_impls_avx2 = sizeof cpu_impls_avx2 / sizeof *cpu_impls_avx2;

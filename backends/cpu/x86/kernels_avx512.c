@@ -155,21 +155,21 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
     finish_q4_k(panel + cpu_head_offset(at_q4_k, (size_t)k / 256), 0, mn, s, x, m, acc);
 }
 
-BYTES_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
+INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
 
 extern const sl_impl cpu_impls_avx512vnni[];
 extern const size_t cpu_n_impls_avx512vnni;
-const sl_impl cpu_impls_avx512vnni[] = { BYTES_IMPLS(CPU_AVX512VNNI, "avx512vnni") };
+const sl_impl cpu_impls_avx512vnni[] = { INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni") };
 const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_impls_avx512vnni;
 
 #else
 
-BYTES_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
+INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 extern const sl_impl cpu_impls_avx512[];
 extern const size_t cpu_n_impls_avx512;
 const sl_impl cpu_impls_avx512[] = {
-    BYTES_IMPLS(CPU_AVX512, "avx512")
+    INTERLEAVED_IMPLS(CPU_AVX512, "avx512")
     LANES_IMPLS(CPU_AVX512, "avx512")
 };
 const size_t cpu_n_impls_avx512 = sizeof cpu_impls_avx512 / sizeof *cpu_impls_avx512;

@@ -2,7 +2,6 @@
 /* kernels_bytes.h - products of quantized weights with vpmaddubsw: unsigned by signed bytes, pairs added in 16 bits with saturation. Every sum below is
  * proved to fit, so the integers are exact. Included after kernels_lanes.h; the kernel file has defined besides
  *
- *   vi                                 a register of bytes, words or dwords
  *   i_load i_splat                     from memory at any address; the dword at an address in all lanes
  *   i_byte i_word                      one number in all bytes, in all words
  *   i_and i_or i_add16 i_add32 i_sub32
@@ -11,7 +10,6 @@
  *   i_madd(sum, a, b)                  per dword: sum + a[0] * b[0] + a[1] * b[1], words, exact
  *   i_abs i_sign(x, w)                 |w| of bytes (128 for -128); x with the sign of w, 0 where w is 0
  *   i_words(v, lo, hi)                 per dword: the bytes number lo and hi of v, sign-extended to words
- *   f_int(a)                           dwords to float
  *
  *   PIN(v)                             an empty asm that v goes through, in order: compilers reassociate sums until they run out of registers
  *
@@ -21,22 +19,7 @@
 
 #include "../kernels_lanes.h"
 
-/* Number of lanes' bytes in a line, and of halves in a head. */
-enum { LANE_BYTES = 4 * LANES, LANE_HALVES = 2 * LANES };
-
-#define INTERLEAVE(NAME, stem, body, lines, half0, half1) static const cpu_interleave at_##stem __attribute__((unused)) = { body, lines, { half0, half1 } };
-CPU_INTERLEAVED(INTERLEAVE)
-#define ACT32(x, b) ((const sl_block_a32 *)(const void *)(x) + (b))
-#define ACT256(x) ((const sl_block_a256 *)(const void *)(x))
-
-INLINE vf head(const uint8_t *at, int half) { return f_load_f16((const uint16_t *)(const void *)(at + half * LANE_HALVES)); }
-
-/* acc += d * d_x * sum, the one canonical step. */
-INLINE void finish(vf d, float dx, vi sum, float *acc) { f_store(acc, f_fma(f_mul(d, f_set(dx)), f_int(sum), f_load(acc))); }
-
 /* ---- 32 elements to a block ---- */
-
-enum { STEP_32 = 256, STEP_32_BLOCKS = STEP_32 / 32 };
 
 /* Nibbles are unsigned; 8 times the sum of x comes off afterwards. 8 pairs of 15 * 127 stay below 2^15. */
 INLINE void step_q4_0(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
@@ -201,23 +184,5 @@ INLINE void step_q6_k(const uint8_t *panel, int64_t k, int n, const uint8_t *con
             finish(d, ACT256(x[t])->d, i_sub32(s[t], i_left(off[t], 5)), acc[t] + half * LANES);
     }
 }
-
-/* The panel kernels of Q4_0, Q8_0, Q4_K and Q6_K out of these steps. */
-#define PANEL_BYTES_32(lines) (STEP_32_BLOCKS * (lines) * CPU_LINE + STEP_32_BLOCKS / 2 * CPU_LINE)
-#define BYTES_PANELS(first, second, third, fourth)                                                                                                   \
-    LANES_PANEL(panel_q4_0, STEP_32, PANEL_BYTES_32(4), STEP_32_BLOCKS * sizeof(sl_block_a32), first)                                               \
-    LANES_PANEL(panel_q8_0, STEP_32, PANEL_BYTES_32(8), STEP_32_BLOCKS * sizeof(sl_block_a32), second)                                               \
-    LANES_PANEL(panel_q4_k, 256, 36 * CPU_LINE, sizeof(sl_block_a256), third)                                                                       \
-    LANES_PANEL(panel_q6_k, 256, 52 * CPU_LINE + CPU_LINE / 2, sizeof(sl_block_a256), fourth)                                                        \
-    MATMUL_KERNEL(q4_0)                                                                                                                            \
-    MATMUL_KERNEL(q8_0)                                                                                                                            \
-    MATMUL_KERNEL(q4_k)                                                                                                                            \
-    MATMUL_KERNEL(q6_k)
-
-#define BYTES_IMPLS(level, text)                                                                                                                   \
-    SL_ROW(TYPE_Q4_0, CPU_MATMUL_IMPLS(Q4_0, q4_0, level, text, kernel_q4_0))                                                                      \
-    SL_ROW(TYPE_Q8_0, CPU_MATMUL_IMPLS(Q8_0, q8_0, level, text, kernel_q8_0))                                                                      \
-    SL_ROW(TYPE_Q4_K, CPU_MATMUL_IMPLS(Q4_K, q4_k, level, text, kernel_q4_k))                                                                      \
-    SL_ROW(TYPE_Q6_K, CPU_MATMUL_IMPLS(Q6_K, q6_k, level, text, kernel_q6_k))
 
 #endif
