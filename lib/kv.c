@@ -63,8 +63,10 @@ void sl_kv_free(sl_kv *kv, const sl_model *model)
 {
     for (uint32_t l = 0; kv->layers && l < model->hp.n_layer; l++) {
         const sl_device *d = &model->devices[model->layer_device[l]];
-        d->backend->free(d->handle, kv->layers[l].k.data, tensor_bytes(&kv->layers[l].k));
-        d->backend->free(d->handle, kv->layers[l].v.data, tensor_bytes(&kv->layers[l].v));
+        if (kv->layers[l].k.data)       /* NULL: only planned */
+            d->backend->free(d->handle, kv->layers[l].k.data, tensor_bytes(&kv->layers[l].k));
+        if (kv->layers[l].v.data)
+            d->backend->free(d->handle, kv->layers[l].v.data, tensor_bytes(&kv->layers[l].v));
     }
     sl_mem_free(&model->mem, kv->layers);
     kv->layers = NULL;
