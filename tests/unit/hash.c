@@ -120,7 +120,7 @@ static void hash_depends_on_every_bit(void **state)
 {
     (void)state;
     for (size_t length = 0; length <= 40; length++) {
-        unsigned char text[40];
+        unsigned char text[40] = { 0 };
         for (size_t i = 0; i < length; i++)
             text[i] = (unsigned char)(i * 37 + 1);
         uint64_t h = sl_hash(text, length, 5);
