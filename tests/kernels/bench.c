@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* bench.c - how fast products read their weights: every kernel of this machine that is the best of its type (or, with --all, every one), beside
- * reading the same bytes in several streams in the same round. GB/s of weight bytes, best of the rounds, and the median ratio of the two.
+ * reading the same bytes in several streams in the same round. GB/s of weight bytes, best of the rounds, and the median ratio of the two; packing by one thread.
  *
  *   bench [--all] [--threads n] [--mib n] [--rounds n] [label part]    */
 #define _GNU_SOURCE
@@ -60,8 +60,10 @@ static void bench_row(const sl_impl *row, cpu_device *device, uint8_t *memory, s
         const uint16_t half = type == SL_TYPE_F16 ? sl_float_to_half(x) : sl_float_to_bf16(x);
         memcpy(some + i * info->block_bytes, type == SL_TYPE_F32 ? (const void *)&x : &half, info->block_bytes);
     }
+    const uint64_t packing = sl_clock_ns();
     for (size_t p = 0; p < n_panel; p++)
         cpu_panel_pack(type, N_IN, some, sl_type_row_bytes(info, N_IN), CPU_PANEL, memory + p * panel_bytes);
+    const double pack_gbs = (double)(n_panel * panel_bytes) / (double)(sl_clock_ns() - packing);
     for (int t = 0; t < m; t++)
         random_act(&seed, type, N_IN, acts + (size_t)t * act_bytes);
     for (size_t i = 0; i < (size_t)m * N_IN && info->form == SL_ACT_F32; i++)
@@ -85,8 +87,8 @@ static void bench_row(const sl_impl *row, cpu_device *device, uint8_t *memory, s
         best_read = read > best_read ? read : best_read;
     }
     qsort(ratios, (size_t)rounds, sizeof *ratios, compare);
-    printf("%-28s m %d  %6.2f GB/s  read %6.2f  ratio %.2f  %7.2f G products/s\n", row->label, m, best, best_read, ratios[rounds / 2],
-           best / ((double)panel_bytes / (CPU_PANEL * N_IN)) * m);
+    printf("%-28s m %d  %6.2f GB/s  read %6.2f  ratio %.2f  %7.2f G products/s  packing %.2f GB/s\n", row->label, m, best, best_read, ratios[rounds / 2],
+           best / ((double)panel_bytes / (CPU_PANEL * N_IN)) * m, pack_gbs);
     fflush(stdout);
     free(args.scratch);
     free(some);
