@@ -6,12 +6,13 @@
 #include "cpu.h"
 
 /* The interleaved types: X(NAME, stem, first byte of the body in the block, lines of the body, byte of the half in the first half of a head
- * line, byte of the half in its second half). A last number below 0: a head line serves two blocks, whose first half it holds. */
+ * line, byte of the half in its second half). A last number below 0: a head line serves two blocks, whose first half it holds.
+ * Layouts are there whatever types are left out of a build. */
 #define CPU_INTERLEAVED(X) \
-    SL_ROW(TYPE_Q4_0, X(Q4_0, q4_0, 2, 4, 0, -1)) \
-    SL_ROW(TYPE_Q8_0, X(Q8_0, q8_0, 2, 8, 0, -1)) \
-    SL_ROW(TYPE_Q4_K, X(Q4_K, q4_k, 4, 35, 0, 2)) \
-    SL_ROW(TYPE_Q6_K, X(Q6_K, q6_k, 0, 52, 208, -1))
+    X(Q4_0, q4_0, 2, 4, 0, -1) \
+    X(Q8_0, q8_0, 2, 8, 0, -1) \
+    X(Q4_K, q4_k, 4, 35, 0, 2) \
+    X(Q6_K, q6_k, 0, 52, 208, -1)
 
 enum { CPU_LINE = 64 };     /* bytes: one dword of each of 16 rows */
 
@@ -46,6 +47,9 @@ static inline float cpu_halve(float s[16])
 }
 
 /* ---- rows of a level's array ---- */
+
+/* In front of a kernel: types and operations that are left out of a build leave theirs unused. */
+#define CPU_KERNEL __attribute__((unused)) static const
 
 /* The products with one type. */
 #define CPU_MATMUL_IMPLS(NAME, stem, level, text, kernel)                                                                                          \

@@ -93,8 +93,7 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
 #define LANES_ROWS(name) LANES_SOME(name, 4) LANES_SOME(name, 2) LANES_SOME(name, 1)
 #endif
 
-/* A type that is left out of the build leaves its kernel unused. */
-#define MATMUL_KERNEL(stem) static const cpu_matmul_kernel kernel_##stem __attribute__((unused)) = { panel_##stem };
+#define MATMUL_KERNEL(stem) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem };
 
 enum { FLOAT_STEP = 32 };
 
@@ -382,12 +381,12 @@ static void merge(int64_t d_head, const float *o_block, float c, float a, float 
 MATMUL_KERNEL(f32)
 MATMUL_KERNEL(f16)
 MATMUL_KERNEL(bf16)
-static const cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
-static const cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
-static const cpu_add_kernel kernel_add = { add };
-static const cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
-static const cpu_rope_kernel kernel_rope = { rope };
-static const cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
+CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
+CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
+CPU_KERNEL cpu_add_kernel kernel_add = { add };
+CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
+CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };
+CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
 
 #define LANES_IMPLS(level, text)                                                                                                                   \
     SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, level, text, kernel_f32))                                                                          \

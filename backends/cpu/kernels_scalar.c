@@ -155,18 +155,18 @@ static void merge(int64_t d_head, const float *o_block, float c, float a, float 
 /* ---- the rows of this level ---- */
 
 #define KERNEL_NONE(stem)
-#define KERNEL_F32(stem) static const cpu_matmul_kernel kernel_##stem = { panel_##stem };
+#define KERNEL_F32(stem) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem };
 #define KERNEL_A32 KERNEL_F32
 #define KERNEL_A256 KERNEL_F32
 #define KERNEL(NAME, stem, id, values, bytes, form) KERNEL_##form(stem)
 SL_TYPES(KERNEL)
 
-static const cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
-static const cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
-static const cpu_add_kernel kernel_add = { add };
-static const cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
-static const cpu_rope_kernel kernel_rope = { rope };
-static const cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
+CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
+CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
+CPU_KERNEL cpu_add_kernel kernel_add = { add };
+CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
+CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };
+CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
 
 #define ROWS_NONE(NAME, stem)
 #define ROWS_F32(NAME, stem) CPU_MATMUL_IMPLS(NAME, stem, LEVEL, LEVEL_TEXT, kernel_##stem)
