@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* kernels_bytes.h - products of quantized weights with vpmaddubsw: unsigned by signed bytes, pairs added in 16 bits with saturation. Every sum below is
- * proved to fit, so the integers are exact. Included after kernels_lanes.h; the kernel file has defined besides
+ * proved to fit, so the integers are exact. Brings kernels_lanes.h; besides what that wants, the kernel file has defined
  *
  *   i_load i_splat                     from memory at any address; the dword at an address in all lanes
  *   i_byte i_word                      one number in all bytes, in all words
- *   i_and i_or i_add16 i_add32 i_sub32
+ *   i_and i_or i_add16 i_sub32
  *   i_left i_right(a, n)               dwords shifted, zeros move in
  *   i_maddubs(u, s)                    per word: u[0] * s[0] + u[1] * s[1]
  *   i_madd(sum, a, b)                  per dword: sum + a[0] * b[0] + a[1] * b[1], words, exact
