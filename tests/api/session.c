@@ -317,7 +317,7 @@ static void wait_ms(long ms) { nanosleep(&(struct timespec) { ms / 1000, ms % 10
 static void cancelling(void **state)
 {
     (void)state;
-    sl_model *big = load(&(tiny_shape) { .n_embd = 2048, .n_head = 16, .n_head_kv = 8, .n_ff = 8192, .n_layer = 3, .n_ctx = LONG_TEXT, .matrices = TINY_MATRIX_Q8_0 }, 2);
+    sl_model *big = load(&(tiny_shape) { .n_embd = 1024, .n_head = 8, .n_head_kv = 4, .n_ff = 4096, .n_layer = 3, .n_ctx = LONG_TEXT, .matrices = TINY_MATRIX_Q8_0 }, 2);
     sl_token *text = calloc(LONG_TEXT, sizeof *text);
     float alone[N_VOCAB], after[N_VOCAB];
     sl_session *sessions[2] = { open_session(big, LONG_TEXT, 512), open_session(big, LONG_TEXT, LONG_TEXT) };
