@@ -4,6 +4,7 @@
 
 #include "platform.h"
 
+#include <stdio.h>
 #include <string.h>
 
 extern const sl_backend sl_backend_cpu;
@@ -70,11 +71,13 @@ sl_status sl_device_open(sl_device *device, const char *name, size_t name_length
 {
     *device = (sl_device) { 0 };
     sl_status status = find(device, name, name_length, options->mem);
-    if (status == SL_OK) {
+    if (status == SL_OK && device->module) {
+        char place[256];
+        snprintf(place, sizeof place, "backend %.*s", (int)(name_length < 200 ? name_length : 200), name);
+        sl_fail(SL_OK, "the module opened no device");          /* stands if it gives no reason of its own */
+        status = sl_fail_in(device->backend->open(&device->handle, options), place);
+    } else if (status == SL_OK)
         status = device->backend->open(&device->handle, options);
-        if (status != SL_OK && device->module)      /* a module has the log to say why, but not this library's sentence */
-            sl_fail(status, "backend: the module '%.*s' opened no device", (int)(name_length < 200 ? name_length : 200), name);
-    }
     if (status != SL_OK)
         sl_device_close(device, options->mem);
     return status;

@@ -65,6 +65,8 @@ typedef struct sl_backend_options {
     const char *arith;              /* "f32" */
     unsigned n_threads;             /* 0: its own choice */
     int plan_only;                  /* 1: nothing will be computed or placed; open no threads */
+    /* How a module, which does not see the library's own, sets the sentence of a failure; returns `status`. Valid for the life of the device. */
+    sl_status (*fail)(sl_status status, const char *format, ...) SL_PRINTF(2, 3);
 } sl_backend_options;
 
 /* Where a weight's bytes come from. Rows lie as in the file: n_mat * n_out rows of n_in elements. */

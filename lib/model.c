@@ -117,7 +117,7 @@ static sl_status load_weights(sl_model *model, const sl_model_options *options, 
     if (!model->hp.n_vocab)
         return sl_fail(SL_ERR_MISSING, "the files have no vocabulary and no vocab_size");
     const sl_backend_options device = { .mem = &model->mem, .log = &model->log, .cpu_level = options->cpu_level, .arith = options->arith,
-                                        .n_threads = options->n_threads, .plan_only = plan_only };
+                                        .n_threads = options->n_threads, .plan_only = plan_only, .fail = sl_fail };
     SL_TRY(open_devices(model, options->backend, &device));
     sl_loader loader = { .model = model, .options = options, .plan_only = plan_only };
     status = sl_loader_open(&loader);

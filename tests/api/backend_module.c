@@ -38,7 +38,8 @@ static void host_log(int32_t level, const char *line, void *user)
 
 /* "%s" in `backend` becomes the folder of the modules. part: of the sentence; log: of what was logged. */
 static const struct row { const char *backend; sl_status status; const char *part, *log; } rows[] = {
-    { "%s/module-refuses.so", SL_ERR_UNSUPPORTED, "module-refuses.so' opened no device", "2 test module: this machine lacks what it takes\n" },
+    { "%s/module-refuses.so", SL_ERR_UNSUPPORTED, "module-refuses.so: this machine lacks 3 things", "2 test module: refused\n" },
+    { "%s/module-silent.so", SL_ERR_UNSUPPORTED, "module-silent.so: the module opened no device", "" },
     { "%s/module-empty.so", SL_ERR_UNSUPPORTED, "token_embd.weight: F32 has no get_rows on test", "2 test module: opened\n" },
     { "%s/module-contract.so", SL_ERR_BACKEND, "module-contract.so: built for backend contract ", "" },
     { "%s/module-null.so", SL_ERR_BACKEND, "module-null.so: built for backend contract 0", "" },
@@ -47,7 +48,7 @@ static const struct row { const char *backend; sl_status status; const char *par
     { "%s", SL_ERR_BACKEND, "cannot load the module", "" },
     /* Layers shared out between the program's own backend and a module. */
     { "cpu,%s/module-empty.so@1-1", SL_ERR_UNSUPPORTED, "no rope_angles on test", "2 test module: opened\n" },
-    { "%s/module-refuses.so@0-0,cpu", SL_ERR_UNSUPPORTED, "module-refuses.so' opened no device", "2 test module: this machine lacks what it takes\n" },
+    { "%s/module-refuses.so@0-0,cpu", SL_ERR_UNSUPPORTED, "module-refuses.so: this machine lacks 3 things", "2 test module: refused\n" },
     { "%s/module-contract.so@0-0,cpu", SL_ERR_BACKEND, "built for backend contract ", "" },
     /* No path, and no name that is known. */
     { "module-empty.so", SL_ERR_UNSUPPORTED, "module-empty.so", "" },

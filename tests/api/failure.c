@@ -16,17 +16,10 @@
 #include <unistd.h>
 #include <spacellama/spacellama.h>
 #include "counting.h"
+#include "sanitized.h"
 #include "tiny.h"
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
 
 enum { N_VOCAB = 300, N_IDS = 5 };
 static const sl_token ids[N_IDS] = { 1, 270, 280, 290, 299 };

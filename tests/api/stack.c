@@ -12,16 +12,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <spacellama/spacellama.h>
+#include "sanitized.h"
 #include "tiny.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
 
 /* Sanitizers enlarge every frame. */
 #ifdef SANITIZED

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* What this one is: meson names one. */
-#if !defined(MODULE_REFUSES) && !defined(MODULE_EMPTY) && !defined(MODULE_CONTRACT) && !defined(MODULE_NULL) && !defined(MODULE_SYMBOL)
+#if !defined(MODULE_REFUSES) && !defined(MODULE_SILENT) && !defined(MODULE_EMPTY) && !defined(MODULE_CONTRACT) && !defined(MODULE_NULL) && !defined(MODULE_SYMBOL)
 #error which module?
 #endif
 
@@ -24,7 +24,10 @@ static sl_status module_open(void **out, const sl_backend_options *options)
 {
 #ifdef MODULE_REFUSES
     (void)out;
-    say(options, "test module: this machine lacks what it takes");
+    say(options, "test module: refused");
+    return options->fail(SL_ERR_UNSUPPORTED, "this machine lacks %d things", 3);
+#elif defined(MODULE_SILENT)
+    (void)out, (void)options, (void)say;      /* gives no reason at all */
     return SL_ERR_UNSUPPORTED;
 #else
     device *d = options->mem->alloc(sizeof *d, 64, options->mem->user);
