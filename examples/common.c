@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const char *name_of_program = "";
 
@@ -156,7 +157,12 @@ sl_model *load_model(const struct settings *s, uint32_t parts)
     options.parts = parts;
     options.log = print_log;
     sl_model *model;
+    struct timespec before, after;
+    timespec_get(&before, TIME_UTC);
     must(sl_model_load(&model, s->model, &options));
+    timespec_get(&after, TIME_UTC);
+    if (parts == SL_PARTS_ALL)
+        fprintf(stderr, "load: %.3f s\n", (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) * 1e-9);
     return model;
 }
 
