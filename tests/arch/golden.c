@@ -112,7 +112,7 @@ static char *read_golden(void)
     FILE *f = golden_path ? fopen(golden_path, "rb") : NULL;
     char *text = calloc(1, 1 << 16);
     if (!f || !text || !fread(text, 1, (1 << 16) - 1, f))
-        fail_msg("the pinned hashes cannot be read: give their file as the argument");
+        fail_msg("%s", "the pinned hashes cannot be read: give their file as the argument");
     fclose(f);
     return text;
 }

@@ -202,8 +202,8 @@ INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 #if defined(__ARM_FEATURE_DOTPROD)
 extern const sl_impl cpu_impls_dotprod[];
 extern const size_t cpu_n_impls_dotprod;
-const sl_impl cpu_impls_dotprod[] = { INTERLEAVED_IMPLS(CPU_DOTPROD, "dotprod") };
-const size_t cpu_n_impls_dotprod = sizeof cpu_impls_dotprod / sizeof *cpu_impls_dotprod;
+const sl_impl cpu_impls_dotprod[] = { INTERLEAVED_IMPLS(CPU_DOTPROD, "dotprod") { .label = NULL } };     /* the last is no row: all others may be left out, and C knows no empty array */
+const size_t cpu_n_impls_dotprod = sizeof cpu_impls_dotprod / sizeof *cpu_impls_dotprod - 1;
 #else
 extern const sl_impl cpu_impls_neon[];
 extern const size_t cpu_n_impls_neon;

@@ -159,8 +159,8 @@ INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
 
 extern const sl_impl cpu_impls_avx512vnni[];
 extern const size_t cpu_n_impls_avx512vnni;
-const sl_impl cpu_impls_avx512vnni[] = { INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni") };
-const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_impls_avx512vnni;
+const sl_impl cpu_impls_avx512vnni[] = { INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni") { .label = NULL } };     /* the last is no row: all others may be left out, and C knows no empty array */
+const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_impls_avx512vnni - 1;
 
 #else
 
