@@ -4,7 +4,11 @@
  * A job is n tasks. Its ticket holds the job's number and the next free task in one atomic word; a thread takes a task by compare-and-swap, so
  * a worker that slept through jobs can never take one of a later job by mistake. The job is over when all its tasks are done; a worker that
  * is late or asleep does not hold it up. Which thread runs a task never matters to the result. Workers spin at most SPIN_NS, then
- * sleep; with more threads than processors they do not spin, and no more are woken than there are processors. */
+ * sleep; with more threads than processors they do not spin, and no more are woken than there are processors.
+ *
+ * Each sleeper has its own condition: a wake-up reaches the one it is meant for. (Conditions with several waiters can lose one: glibc bug 25847.)
+ * "Publish, then look who sleeps" and "go to sleep, then look for news" must not pass each other; both sides therefore publish by an atomic
+ * exchange or addition, which is a full barrier also where an emulator of another processor lets a later load overtake a plain store. */
 #include "threads.h"
 
 #include "fpenv.h"
@@ -17,15 +21,18 @@ typedef struct worker {
     cpu_pool *pool;
     unsigned index;
     sl_thread *thread;
+    sl_cond wake;
+    int asleep;                         /* and not woken yet; under the pool's lock */
 } worker;
 
 struct cpu_pool {
     sl_mem mem;
     unsigned n_threads, n_processors;
+    unsigned n_workers;                 /* other threads that are there */
     worker *workers;                    /* [n_threads]; 0 is the caller and has no thread */
     atomic_uchar *worked;               /* [n_threads] */
     sl_mutex lock;                      /* around sleeping and waking, and the first failure */
-    sl_cond wake, over;
+    sl_cond over;
     atomic_uint n_asleep;
     atomic_int caller_asleep, stop;
 
@@ -61,7 +68,7 @@ static void run_task(cpu_pool *pool, cpu_task *task, void *arg, size_t index, un
     atomic_store_explicit(&pool->worked[thread], 1, memory_order_relaxed);
     if (atomic_fetch_add(&pool->n_done, 1) + 1 == n && atomic_load(&pool->caller_asleep)) {
         sl_mutex_lock(&pool->lock);
-        sl_cond_broadcast(&pool->over);
+        sl_cond_signal(&pool->over);
         sl_mutex_unlock(&pool->lock);
     }
 }
@@ -90,8 +97,9 @@ static void work(cpu_pool *pool, uint32_t number, unsigned thread)
 static int fresh(cpu_pool *pool, uint32_t seen) { return atomic_load(&pool->stop) || (uint32_t)(atomic_load(&pool->ticket) >> 32) != seen; }
 
 /* Waits for a job that was not seen yet: spins a little, then sleeps. */
-static void await_job(cpu_pool *pool, uint32_t seen)
+static void await_job(worker *w, uint32_t seen)
 {
+    cpu_pool *pool = w->pool;
     if (pool->n_threads <= pool->n_processors)
         for (uint64_t end = sl_clock_ns() + SPIN_NS; sl_clock_ns() < end;)
             for (int i = 0; i < SPINS_PER_LOOK; i++) {
@@ -101,9 +109,12 @@ static void await_job(cpu_pool *pool, uint32_t seen)
             }
     sl_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->n_asleep, 1);
+    w->asleep = 1;
     while (!fresh(pool, seen))
-        sl_cond_wait(&pool->wake, &pool->lock);
-    atomic_fetch_sub(&pool->n_asleep, 1);
+        sl_cond_wait(&w->wake, &pool->lock);
+    if (w->asleep)
+        atomic_fetch_sub(&pool->n_asleep, 1);
+    w->asleep = 0;
     sl_mutex_unlock(&pool->lock);
 }
 
@@ -114,7 +125,7 @@ static void worker_main(void *arg)
     uint32_t seen = 0;
     sl_fp_enter();
     while (!atomic_load(&pool->stop)) {
-        await_job(pool, seen);
+        await_job(w, seen);
         seen = (uint32_t)(atomic_load(&pool->ticket) >> 32);
         if (!atomic_load(&pool->stop))
             work(pool, seen, w->index);
@@ -124,17 +135,18 @@ static void worker_main(void *arg)
 /* Wakes sleepers for a job of n tasks: as many as can help, and no more than there are processors. */
 static void wake_workers(cpu_pool *pool, size_t n, int all)
 {
-    unsigned asleep = atomic_load(&pool->n_asleep);
-    if (!asleep)
+    if (!atomic_load(&pool->n_asleep))
         return;
-    unsigned others = pool->n_threads - 1, awake = others - asleep, most = pool->n_processors - 1;
-    unsigned want = n - 1 < most ? (unsigned)(n - 1) : most;
+    const unsigned others = pool->n_threads - 1, most = pool->n_processors - 1, useful = n - 1 < most ? (unsigned)(n - 1) : most;
     sl_mutex_lock(&pool->lock);
-    if (all || want >= others)
-        sl_cond_broadcast(&pool->wake);
-    else
-        for (unsigned i = awake; i < want; i++)
-            sl_cond_signal(&pool->wake);
+    unsigned awake = others - atomic_load(&pool->n_asleep);
+    for (unsigned i = 1; i < pool->n_threads && (all || awake < useful); i++)
+        if (pool->workers[i].asleep) {
+            pool->workers[i].asleep = 0;
+            atomic_fetch_sub(&pool->n_asleep, 1);
+            sl_cond_signal(&pool->workers[i].wake);
+            awake++;
+        }
     sl_mutex_unlock(&pool->lock);
 }
 
@@ -148,7 +160,7 @@ static void await_end(cpu_pool *pool, unsigned n)
                 sl_cpu_relax();
             }
     sl_mutex_lock(&pool->lock);
-    atomic_store(&pool->caller_asleep, 1);
+    atomic_exchange(&pool->caller_asleep, 1);
     while (atomic_load(&pool->n_done) != n)
         sl_cond_wait(&pool->over, &pool->lock);
     atomic_store(&pool->caller_asleep, 0);
@@ -176,7 +188,7 @@ sl_status cpu_pool_run(cpu_pool *pool, size_t n, cpu_task *task, void *arg)
     number++;
     number += !number;
     atomic_store_explicit(&pool->roll_call, roll_call ? number : 0, memory_order_relaxed);
-    atomic_store(&pool->ticket, (uint64_t)number << 32);
+    atomic_exchange(&pool->ticket, (uint64_t)number << 32);
     if (n > 1 && pool->n_threads > 1)
         wake_workers(pool, n, roll_call);
     work(pool, number, 0);
@@ -197,10 +209,17 @@ void cpu_pool_cancel(cpu_pool *pool, const atomic_int *cancel) { atomic_store(&p
 
 static sl_status start(cpu_pool *pool)
 {
-    for (unsigned i = 0; i < pool->n_threads; i++) {
-        pool->workers[i] = (worker) { pool, i, NULL };
-        if (i)
-            SL_TRY(sl_thread_start(&pool->workers[i].thread, &pool->mem, worker_main, &pool->workers[i]));
+    pool->workers = sl_mem_alloc(&pool->mem, pool->n_threads, sizeof *pool->workers);
+    pool->worked = sl_mem_alloc(&pool->mem, pool->n_threads, sizeof *pool->worked);
+    if (!pool->workers || !pool->worked)
+        return SL_ERR_NOMEM;
+    for (unsigned i = 1; i < pool->n_threads; i++) {
+        worker *w = &pool->workers[i];
+        w->pool = pool;
+        w->index = i;
+        SL_TRY(sl_cond_init(&w->wake));
+        pool->n_workers++;
+        SL_TRY(sl_thread_start(&w->thread, &pool->mem, worker_main, w));
     }
     return SL_OK;
 }
@@ -214,21 +233,10 @@ sl_status cpu_pool_create(cpu_pool **out, const sl_mem *mem, unsigned n_threads)
     pool->mem = *mem;
     pool->n_processors = sl_cpu_count(1);
     pool->n_threads = n_threads ? n_threads : sl_cpu_count(0);
-    pool->workers = sl_mem_alloc(mem, pool->n_threads, sizeof *pool->workers);
-    pool->worked = sl_mem_alloc(mem, pool->n_threads, sizeof *pool->worked);
-    sl_status status = pool->workers && pool->worked ? sl_mutex_init(&pool->lock) : SL_ERR_NOMEM;
-    if (status != SL_OK) {
-        sl_mem_free(mem, pool->workers);
-        sl_mem_free(mem, pool->worked);
-        sl_mem_free(mem, pool);
-        return status;
-    }
-    if ((status = sl_cond_init(&pool->wake)) == SL_OK && (status = sl_cond_init(&pool->over)) != SL_OK)
-        sl_cond_destroy(&pool->wake);
-    if (status != SL_OK) {
+    sl_status status = sl_mutex_init(&pool->lock);
+    if (status == SL_OK && (status = sl_cond_init(&pool->over)) != SL_OK)
         sl_mutex_destroy(&pool->lock);
-        sl_mem_free(mem, pool->workers);
-        sl_mem_free(mem, pool->worked);
+    if (status != SL_OK) {
         sl_mem_free(mem, pool);
         return status;
     }
@@ -245,13 +253,14 @@ void cpu_pool_free(cpu_pool *pool)
         return;
     sl_mutex_lock(&pool->lock);
     atomic_store(&pool->stop, 1);
-    sl_cond_broadcast(&pool->wake);
+    for (unsigned i = 1; i <= pool->n_workers; i++)
+        sl_cond_signal(&pool->workers[i].wake);
     sl_mutex_unlock(&pool->lock);
-    for (unsigned i = 1; i < pool->n_threads; i++)
-        if (pool->workers[i].thread)
-            sl_thread_join(pool->workers[i].thread, &pool->mem);
+    for (unsigned i = 1; i <= pool->n_workers; i++) {
+        sl_thread_join(pool->workers[i].thread, &pool->mem);
+        sl_cond_destroy(&pool->workers[i].wake);
+    }
     sl_cond_destroy(&pool->over);
-    sl_cond_destroy(&pool->wake);
     sl_mutex_destroy(&pool->lock);
     const sl_mem mem = pool->mem;
     sl_mem_free(&mem, pool->workers);

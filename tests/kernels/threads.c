@@ -149,6 +149,29 @@ static void pools_come_and_go(void **state)
     }
 }
 
+/* Jobs after pauses of about the time that workers spin, so that they are just going to sleep when the next job comes; the first job of a pool
+ * needs every one of them. A wake-up that is lost hangs here (it did where an emulator let a load overtake a store). */
+static void no_wake_up_is_lost(void **state)
+{
+    (void)state;
+    enum { N_POOLS = 60, N_JOBS = 40, LONGEST_NS = 60000 };
+    uint32_t random = 1;
+    static tally t;
+    for (int round = 0; round < N_POOLS; round++) {
+        const unsigned n_threads = 2 + (unsigned)round % (MAX_THREADS - 1);
+        cpu_pool *pool = pool_of(n_threads);
+        for (int job = 0; job < N_JOBS; job++) {
+            memset(&t, 0, sizeof t);
+            t.n_threads = n_threads;
+            assert_int_equal(cpu_pool_run(pool, n_threads + (unsigned)job % 5, count, &t), SL_OK);
+            random = random * 1664525u + 1013904223u;
+            for (const uint64_t end = sl_clock_ns() + (random >> 8) % LONGEST_NS; sl_clock_ns() < end;)
+                sl_cpu_relax();
+        }
+        cpu_pool_free(pool);
+    }
+}
+
 /* ---- failures ---- */
 
 typedef struct failing { size_t at; atomic_uint n_run; } failing;
@@ -284,7 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_task_once), cmocka_unit_test(first_job_calls_the_roll), cmocka_unit_test(jobs_follow_each_other),
-        cmocka_unit_test(pools_come_and_go), cmocka_unit_test(failures_come_back), cmocka_unit_test(a_failure_stops_the_rest),
+        cmocka_unit_test(pools_come_and_go), cmocka_unit_test(no_wake_up_is_lost), cmocka_unit_test(failures_come_back), cmocka_unit_test(a_failure_stops_the_rest),
         cmocka_unit_test(cancelling_stops_the_rest), cmocka_unit_test(too_many_threads_cost_little),
     };
     return cmocka_run_group_tests_name("threads", tests, prepare, NULL);
