@@ -77,6 +77,12 @@ typedef struct sl_model_options {
     sl_log_fn log;              /**< or NULL: silent. Used for the life of the model */
     void *log_user;             /**< handed to log */
     const sl_allocator *allocator;  /**< or NULL: the C library. Copied; its functions are used for the life of the model and of everything made from it */
+    const char *projector;          /**< path of the image projector file of two-file layouts, or NULL */
+    const sl_source *projector_source;  /**< the same from memory or callbacks, or NULL; one of the two at most */
+    /** Llama 3.2 Vision: order of the rows of cross-attention queries and keys against their norms. "auto" (default): "reorder" if the file has the key
+     *  tokenizer.ggml.eos_token_ids (the converter that reordered rows wrote it), else "stored". "reorder": the norms are reordered as the rows were. */
+    const char *cross_norm;
+    const char *global_gates;       /**< Llama 3.2 Vision: gates of the global vision blocks are stored "raw" or with "tanh" taken; "auto" (default): "tanh" */
 } sl_model_options;
 
 /** Initializer: all defaults. */
@@ -105,6 +111,8 @@ typedef struct sl_memory {
     uint64_t load_peak;     /**< most that is held at once while loading, weights included */
     uint64_t cache;         /**< a session's key/value cache */
     uint64_t compute;       /**< a session's arena: all intermediate results of one pass */
+    uint64_t image;         /**< what each picture of a session keeps (0: the model takes none) */
+    uint64_t encoder;       /**< held besides while a picture is encoded */
 } sl_memory;
 
 /** Options of a session; see session.h. */
@@ -137,6 +145,11 @@ typedef struct sl_model_info {
     uint64_t weight_bytes;      /**< bytes of weights in the library's own memory */
     uint64_t in_place_bytes;    /**< bytes of weights used where they lie */
     uint64_t load_peak_bytes;   /**< most that was held at once while loading */
+    const char *vision;         /**< layout of the image part, and what the loader decided about it and why: one sentence, lives as long as the model; "" if there is none */
+    uint32_t tile_side;         /**< pixels along a tile's side, 0: the model takes no pictures */
+    uint32_t max_tiles;         /**< tiles that a picture is cut into at most */
+    int32_t image_token;        /**< the token that stands for a picture, or SL_TOKEN_NONE */
+    uint32_t reserved;          /**< 0 */
 } sl_model_info;
 
 /** Fills `out` (its size member set by the caller). Any thread. Since 0.1. */

@@ -7,6 +7,7 @@
 #ifndef SPACELLAMA_SESSION_H
 #define SPACELLAMA_SESSION_H
 
+#include "image.h"
 #include "tokenizer.h"
 
 #ifdef __cplusplus
@@ -41,13 +42,21 @@ SL_API void sl_session_free(sl_session *session);
  *  Since 0.1. */
 SL_API sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows);
 
+/** Encodes a picture and keeps what the text will look at. The picture belongs to the next image token (sl_model_info.image_token) that
+ *  sl_session_eval() or sl_generate() appends and that has none yet: pictures are added in the order of their tokens, before them. An image token without
+ *  a picture is SL_ERR_STATE, and the session is unchanged. SL_ERR_UNSUPPORTED if the model takes no pictures; SL_ERR_NOMEM, SL_ERR_CANCELLED:
+ *  nothing was added. The picture is not needed afterwards. Since 0.1. */
+SL_API sl_status sl_session_add_image(sl_session *session, const sl_image *image);
+/** Pictures that the session holds: those of the timeline, and those that wait for their token. 0 for NULL. Since 0.1. */
+SL_API size_t sl_session_images(const sl_session *session);
+
 /** Tokens in the timeline. 0 for NULL. Since 0.1. */
 SL_API size_t sl_session_length(const sl_session *session);
 /** Positions of the context. 0 for NULL. Since 0.1. */
 SL_API size_t sl_session_capacity(const sl_session *session);
 /** The tokens of the timeline; valid until the session changes. NULL when it is empty. Since 0.1. */
 SL_API const sl_token *sl_session_tokens(const sl_session *session);
-/** Goes back to the first `length` tokens; what follows is forgotten. SL_ERR_RANGE if there are fewer. Since 0.1. */
+/** Goes back to the first `length` tokens; what follows is forgotten, with its pictures and those that wait for their token. SL_ERR_RANGE if there are fewer. Since 0.1. */
 SL_API sl_status sl_session_rewind(sl_session *session, size_t length);
 
 /** Asks the call that is running on the session to stop: it returns SL_ERR_CANCELLED within 50 ms. The request stays until a call
@@ -66,6 +75,9 @@ typedef struct sl_session_stats {
     uint64_t busy_ns;       /**< nanoseconds inside passes */
     uint64_t cache_bytes;   /**< memory of the key/value cache */
     uint64_t compute_bytes; /**< memory of the arena: all intermediate results of one pass */
+    uint64_t n_images;      /**< pictures encoded */
+    uint64_t image_ns;      /**< nanoseconds spent on them */
+    uint64_t image_bytes;   /**< memory of what the session holds of pictures */
 } sl_session_stats;
 
 /** Fills `out`. Since 0.1. */

@@ -44,6 +44,7 @@
 
 #include "generate.h"
 #include "host.h"
+#include "image.h"
 #include "model.h"
 #include "sampler.h"
 #include "session.h"
