@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* arith.h - the float steps that every CPU does alike: fused multiply-add, exp, SiLU, halves; sine, cosine, log2 and exp2 for the positions of
+/* arith.h - the float steps that every CPU does alike: fused multiply-add, exp, SiLU, erf, GELU, tanh, halves; sine, cosine, log2 and exp2 for the positions of
  * a pass. The definition of each is the scalar code here; vector kernels repeat the same steps in lanes. Never libm. Error bounds: docs/numerics.md.
  *
  * Rounding is to nearest, ties to even, and subnormals count (threads set that up, see backend.h); translation units are compiled without
@@ -110,6 +110,75 @@ static inline SL_FN float sl_exp(float x)
 
 /* z / (1 + exp(-z)): one exp, one addition, one division. Below -88 the result is -0. */
 static inline SL_FN float sl_silu(float z) { return z / (1.0f + sl_exp(-z)); }
+
+/* ---- erf, GELU, tanh ---- */
+
+/* The steps of sl_erf, for vector kernels to repeat:
+ *   a = |x|, b = a or, where 4 < a, 4
+ *   z = x * x; p = S6; p = fma(p, z, S5) ... S0; near = fma(p, x, x)           used where a < 1
+ *   g = G6; g = fma(g, b, G5) ... G0; far = 1 - exp(g), with the sign of x     used elsewhere: g = log(1 - erf b)
+ * From 4 on (and from a little before) far is 1. NaN stays NaN, -0 stays -0. S: minimax of erf(x) / x - 1 on [0, 1] in z; G: of log(erfc a) on [1, 4],
+ * weighted by erfc a; rounded to binary32 one after the other: 2^-29.4 and 2^-29.6. Measured over all floats: docs/numerics.md. */
+#define SL_ERF_FAR 4.0f
+#define SL_ERF_S0 0x1.06eba8p-3f
+#define SL_ERF_S1 (-0x1.81273ep-2f)
+#define SL_ERF_S2 0x1.ce2ce6p-4f
+#define SL_ERF_S3 (-0x1.b7f71ap-6f)
+#define SL_ERF_S4 0x1.53f224p-8f
+#define SL_ERF_S5 (-0x1.a3515ep-11f)
+#define SL_ERF_S6 0x1.4771fcp-14f
+#define SL_ERF_G0 (-0x1.6622f4p-12f)
+#define SL_ERF_G1 (-0x1.2088eap+0f)
+#define SL_ERF_G2 (-0x1.46baecp-1f)
+#define SL_ERF_G3 (-0x1.a65348p-4f)
+#define SL_ERF_G4 0x1.65cb84p-6f
+#define SL_ERF_G5 (-0x1.825b14p-9f)
+#define SL_ERF_G6 0x1.86ddb2p-13f
+
+static inline SL_FN float sl_erf(float x)
+{
+    float a = sl_float(sl_bits(x) & 0x7fffffffu), b = SL_ERF_FAR < a ? SL_ERF_FAR : a, z = x * x, p = SL_ERF_S6, g = SL_ERF_G6;
+    p = sl_fma(p, z, SL_ERF_S5);
+    p = sl_fma(p, z, SL_ERF_S4);
+    p = sl_fma(p, z, SL_ERF_S3);
+    p = sl_fma(p, z, SL_ERF_S2);
+    p = sl_fma(p, z, SL_ERF_S1);
+    p = sl_fma(p, z, SL_ERF_S0);
+    g = sl_fma(g, b, SL_ERF_G5);
+    g = sl_fma(g, b, SL_ERF_G4);
+    g = sl_fma(g, b, SL_ERF_G3);
+    g = sl_fma(g, b, SL_ERF_G2);
+    g = sl_fma(g, b, SL_ERF_G1);
+    g = sl_fma(g, b, SL_ERF_G0);
+    const float far = 1.0f - sl_exp(g);
+    return a < 1.0f ? sl_fma(p, x, x) : x < 0.0f ? -far : far;
+}
+
+/* x / 2 (1 + erf(x / sqrt 2)), the sum in one rounding with its product: h = x / 2, fma(h, erf(x * 0x1.6a09e6p-1), h). From -5.5434 on down it is +0, and never above 0 for x < 0;
+ * of -infinity it is NaN. */
+#define SL_SQRT_HALF 0x1.6a09e6p-1f
+static inline SL_FN float sl_gelu(float x)
+{
+    const float half = 0.5f * x;
+    return sl_fma(half, sl_erf(x * SL_SQRT_HALF), half);
+}
+
+/* Hyperbolic tangent, for factors that are made when a model is loaded. Below 0.6 in magnitude x + x z q(z) with z = x^2, q a minimax polynomial for the
+ * relative error (2^-28.4); above it 1 - 2 / (1 + exp(2 |x|)), which is 1 from 10 on. Odd; NaN stays NaN. */
+static inline SL_FN float sl_tanh(float x)
+{
+    const float a = sl_float(sl_bits(x) & 0x7fffffffu), z = x * x;
+    if (a < 0.6f) {
+        float p = -0x1.828776p-8f;
+        p = sl_fma(p, z, 0x1.54c3c2p-6f);
+        p = sl_fma(p, z, -0x1.b89abap-5f);
+        p = sl_fma(p, z, 0x1.1109bep-3f);
+        p = sl_fma(p, z, -0x1.55553ep-2f);
+        return sl_fma(p * z, x, x);
+    }
+    const float y = 1.0f - 2.0f / (1.0f + sl_exp(2.0f * (10.0f < a ? 10.0f : a)));
+    return x < 0.0f ? -y : y;
+}
 
 /* ---- halves ---- */
 

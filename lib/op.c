@@ -187,7 +187,9 @@ static int require(sl_pass *pass, int holds, sl_op op, const char *rule)
 }
 
 static int same_shape(const sl_tensor *a, const sl_tensor *b) { return !memcmp(a->ne, b->ne, sizeof a->ne); }
-static int is_f32(const sl_tensor *t) { return t->type == SL_TYPE_F32 && sl_tensor_is(t); }
+/* y fits x: the same shape, or one row for all. */
+static int fits_rows(const sl_tensor *x, const sl_tensor *y) { return same_shape(x, y) || (y->ne[0] == x->ne[0] && sl_tensor_rows(y) == 1); }
+static int is_f32(const sl_tensor *t) { return t->type == SL_TYPE_F32 && sl_tensor_is(t) && t->stride[0] == sizeof(float); }
 static int is_i32(const sl_tensor *t) { return t->type == SL_TYPE_I32 && sl_tensor_is(t); }
 
 /* ---- views ---- */
@@ -199,6 +201,23 @@ sl_tensor sl_view_rows(sl_tensor x, int64_t first, int64_t n)
         if (x.data)
             x.data = (char *)x.data + (size_t)first * x.stride[0];
     }
+    return x;
+}
+
+sl_tensor sl_view_tokens(sl_tensor x, int64_t first, int64_t n)
+{
+    if (sl_tensor_is(&x)) {
+        x.ne[1] = n;
+        if (x.data)
+            x.data = (char *)x.data + (size_t)first * x.stride[1];
+    }
+    return x;
+}
+
+sl_tensor sl_view_every(sl_tensor x, int64_t first, int64_t n, int64_t step)
+{
+    x = sl_view_rows(x, first, n);
+    x.stride[0] *= (size_t)step;
     return x;
 }
 
@@ -334,7 +353,7 @@ sl_tensor sl_op_rms_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, float eps
 void sl_op_add_to(sl_pass *pass, sl_tensor x, sl_tensor y)
 {
     sl_op_args args = { .op = SL_OP_ADD_TO, .dst = x, .src = { x, y } };
-    if (require(pass, is_f32(&x) && is_f32(&y) && (same_shape(&x, &y) || (y.ne[0] == x.ne[0] && sl_tensor_rows(&y) == 1)), SL_OP_ADD_TO, "shapes differ"))
+    if (require(pass, is_f32(&x) && is_f32(&y) && fits_rows(&x, &y), SL_OP_ADD_TO, "shapes differ"))
         dispatch(pass, &args);
 }
 
@@ -412,6 +431,57 @@ sl_tensor sl_op_expert_sum(sl_pass *pass, sl_tensor x, sl_tensor weights)
     if (!require(pass, is_f32(&x) && is_f32(&weights) && weights.ne[0] == x.ne[1] && weights.ne[1] == x.ne[2], SL_OP_EXPERT_SUM, "one weight per slot and token"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], x.ne[2], 1, 1);
+    dispatch(pass, &args);
+    return args.dst;
+}
+
+/* ---- image encoders, and attention to what they made ---- */
+
+sl_tensor sl_op_layer_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, sl_tensor bias, float epsilon)
+{
+    sl_op_args args = { .op = SL_OP_LAYER_NORM, .src = { x, weight, bias }, .value = epsilon };
+    if (!require(pass, is_f32(&x) && is_f32(&weight) && is_f32(&bias) && weight.ne[0] == x.ne[0] && sl_tensor_rows(&weight) == 1 && same_shape(&weight, &bias),
+                 SL_OP_LAYER_NORM, "one f32 factor and one summand per element"))
+        return args.dst;
+    args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], x.ne[1], x.ne[2], x.ne[3]);
+    dispatch(pass, &args);
+    return args.dst;
+}
+
+void sl_op_gelu(sl_pass *pass, sl_tensor x, sl_tensor bias)
+{
+    sl_op_args args = { .op = SL_OP_GELU, .dst = x, .src = { x, bias } };
+    if (require(pass, is_f32(&x) && (!sl_tensor_is(&bias) || (is_f32(&bias) && bias.ne[0] == x.ne[0] && sl_tensor_rows(&bias) == 1)), SL_OP_GELU,
+                "one f32 summand per element"))
+        dispatch(pass, &args);
+}
+
+void sl_op_add_gated(sl_pass *pass, sl_tensor x, sl_tensor y, sl_tensor gate, sl_tensor marks)
+{
+    sl_op_args args = { .op = SL_OP_ADD_GATED, .dst = x, .src = { x, y, gate, marks } };
+    if (require(pass, is_f32(&x) && is_f32(&y) && fits_rows(&x, &y) && is_f32(&gate) && gate.ne[0] == 1 && sl_tensor_rows(&gate) == 1, SL_OP_ADD_GATED, "shapes differ") &&
+        require(pass, !sl_tensor_is(&marks) || (is_i32(&marks) && marks.ne[0] == sl_tensor_rows(&x) && sl_tensor_rows(&marks) == 1), SL_OP_ADD_GATED, "one i32 mark per row"))
+        dispatch(pass, &args);
+}
+
+void sl_op_copy_to(sl_pass *pass, sl_tensor to, sl_tensor from)
+{
+    sl_op_args args = { .op = SL_OP_COPY_TO, .dst = to, .src = { from } };
+    if (require(pass, to.type == SL_TYPE_F32 && from.type == SL_TYPE_F32 && sl_tensor_is(&to) && fits_rows(&to, &from), SL_OP_COPY_TO, "shapes differ"))
+        dispatch(pass, &args);
+}
+
+/* [2, n] of i32, pair after pair. */
+static int is_pairs(const sl_tensor *t) { return is_i32(t) && t->ne[0] == 2 && t->ne[2] == 1 && t->ne[3] == 1 && t->stride[1] == 2 * sizeof(int32_t); }
+
+sl_tensor sl_op_span_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor spans, sl_tensor ranges, float scale)
+{
+    sl_op_args args = { .op = SL_OP_SPAN_ATTENTION, .src = { q, k_cache, v_cache, spans, ranges }, .value = scale };
+    if (!require(pass, is_f32(&q) && q.ne[3] == 1 && is_pairs(&spans) && is_pairs(&ranges) && ranges.ne[1] == q.ne[2], SL_OP_SPAN_ATTENTION, "a range of spans per token") ||
+        !require(pass, k_cache.ne[2] > 0 && q.ne[1] % k_cache.ne[2] == 0 && is_cache(&k_cache, &v_cache, q.ne[0], k_cache.ne[2]), SL_OP_SPAN_ATTENTION,
+                 "queries and cache differ in shape"))
+        return args.dst;
+    args.dst = sl_pass_tensor(pass, SL_TYPE_F32, q.ne[0], q.ne[1], q.ne[2], 1);
     dispatch(pass, &args);
     return args.dst;
 }

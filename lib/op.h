@@ -53,8 +53,10 @@ void sl_pass_output(sl_pass *pass, sl_tensor x, void *host);
 /* Makes `device` the current one; x (contiguous, F32) is copied there if it is elsewhere. */
 sl_tensor sl_pass_move(sl_pass *pass, sl_tensor x, int device);
 
-/* Views: no computation. */
+/* Views: no computation. Operations other than sl_op_copy_to want rows whose elements lie side by side. */
 sl_tensor sl_view_rows(sl_tensor x, int64_t first, int64_t n);                          /* elements [first, first + n) of every row of [n0, n1]: [n, n1] */
+sl_tensor sl_view_tokens(sl_tensor x, int64_t first, int64_t n);                        /* rows [first, first + n) of [n0, n1]: [n0, n] */
+sl_tensor sl_view_every(sl_tensor x, int64_t first, int64_t n, int64_t step);           /* elements first, first + step, ... of every row, n of them: [n, n1] */
 sl_tensor sl_view_heads(sl_tensor x, int64_t d_head);                                   /* [d_head * n_head, n_tok] as [d_head, n_head, n_tok] */
 sl_tensor sl_view_flat(sl_tensor x);                                                    /* contiguous [a, b, c] as [a * b, c] */
 sl_tensor sl_view_slots(sl_tensor x);                                                   /* contiguous [a, b, c] as [a, b * c] */
@@ -89,5 +91,21 @@ sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tens
 void sl_op_route(sl_pass *pass, sl_tensor logits, int64_t n_used, sl_tensor *ids, sl_tensor *weights);
 /* dst[n, n_tok] = sum over slots of weights[slot, tok] * x[n, slot, tok], slots ascending. */
 sl_tensor sl_op_expert_sum(sl_pass *pass, sl_tensor x, sl_tensor weights);
+
+/* ---- image encoders, and attention to what they made ---- */
+
+/* dst = (x - mean(x)) / sqrt(var(x) + epsilon) * weight + bias, each row of x[n, ...]; weight, bias F32 [n]. */
+sl_tensor sl_op_layer_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, sl_tensor bias, float epsilon);
+/* x = gelu(x + bias) in place, gelu(z) = z / 2 (1 + erf(z / sqrt 2)); bias F32 [n] is added to every row first, or is empty. */
+void sl_op_gelu(sl_pass *pass, sl_tensor x, sl_tensor bias);
+/* x += gate[0] * y in the rows whose mark is not 0; the others keep their bits. y has the shape of x, or is one row for all; gate F32 [1];
+ * marks I32 [rows of x], or empty: all rows. */
+void sl_op_add_gated(sl_pass *pass, sl_tensor x, sl_tensor y, sl_tensor gate, sl_tensor marks);
+/* to = from, F32; from has the shape of `to`, or is one row that every row receives. Elements of either may lie apart (sl_view_every). */
+void sl_op_copy_to(sl_pass *pass, sl_tensor to, sl_tensor from);
+/* Attention to spans of keys instead of all earlier ones. Caches as in sl_op_attention, key i in page i / 64. spans I32 [2, n_span]: first key and
+ * end of each, ascending, disjoint, possibly empty; ranges I32 [2, n_tok]: token t sees the keys of the spans from number ranges[0, t] to before ranges[1, t].
+ * dst[d_head, n_head, n_tok]; a token that sees no key gets zeros. Keys that nobody sees may be anything, also not a number. */
+sl_tensor sl_op_span_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor spans, sl_tensor ranges, float scale);
 
 #endif

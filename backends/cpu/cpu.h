@@ -57,6 +57,12 @@ typedef struct cpu_device {
 /* Runs tasks on the device's pool: see cpu_pool_run. A task should take well under 10 ms, for cancelling. */
 static inline sl_status cpu_parallel(cpu_device *device, size_t n, cpu_task *task, void *arg) { return cpu_pool_run(device->pool, n, task, arg); }
 
+/* Row `row` of a tensor, dimensions 1 to 3 counted through. */
+static inline char *cpu_row(const sl_tensor *t, int64_t row)
+{
+    return (char *)t->data + (size_t)(row % t->ne[1]) * t->stride[1] + (size_t)(row / t->ne[1] % t->ne[2]) * t->stride[2] + (size_t)(row / t->ne[1] / t->ne[2]) * t->stride[3];
+}
+
 /* ---- panel.c: the layout of weights ---- */
 
 /* 16 rows of a matrix. Panels of one matrix follow each other, the last is filled up with zero blocks; of n_mat matrices each begins with a panel
@@ -92,6 +98,11 @@ typedef void cpu_panel_fn(int64_t n_in, const uint8_t *panel, size_t panel_strid
 typedef int cpu_quantize_fn(int64_t n, const float *x, void *blocks);
 /* RMS_NORM: one row. */
 typedef void cpu_rms_norm_fn(int64_t n, const float *x, const float *weight, float epsilon, float *y);
+/* LAYER_NORM: one row. */
+typedef void cpu_layer_norm_fn(int64_t n, const float *x, const float *weight, const float *bias, float epsilon, float *y);
+/* GELU: x = gelu(x + bias), or gelu(x) if bias is NULL. ADD_GATED: x = fma(y, gate, x). */
+typedef void cpu_gelu_fn(int64_t n, float *x, const float *bias);
+typedef void cpu_add_gated_fn(int64_t n, float *x, const float *y, float gate);
 /* ADD_TO: x += y. SILU_MUL: y = silu(gate) * up. */
 typedef void cpu_add_fn(int64_t n, float *x, const float *y);
 typedef void cpu_silu_mul_fn(int64_t n, const float *gate, const float *up, float *y);
@@ -104,6 +115,9 @@ typedef struct cpu_rms_norm_kernel { cpu_rms_norm_fn *rms_norm; } cpu_rms_norm_k
 typedef struct cpu_add_kernel { cpu_add_fn *add; } cpu_add_kernel;
 typedef struct cpu_silu_mul_kernel { cpu_silu_mul_fn *silu_mul; } cpu_silu_mul_kernel;
 typedef struct cpu_rope_kernel { cpu_rope_fn *rope; } cpu_rope_kernel;
+typedef struct cpu_layer_norm_kernel { cpu_layer_norm_fn *layer_norm; } cpu_layer_norm_kernel;
+typedef struct cpu_gelu_kernel { cpu_gelu_fn *gelu; } cpu_gelu_kernel;
+typedef struct cpu_add_gated_kernel { cpu_add_gated_fn *add_gated; } cpu_add_gated_kernel;
 /* ATTENTION: one block of up to 64 keys for one query head: n_key keys (1..64) of k [64 keys fastest][d_head] and v [64][d_head] in the cache's type.
  * score = (q . k) * scale, *m = max score (never -0), p = exp(score - m), *l = sum of p, o[d_head] = sum of p v. The chains run over d and over keys, ascending,
  * from +0; *l in 16 sums that are then halved, like the sum of squares of RMS_NORM. */
@@ -114,6 +128,19 @@ typedef struct cpu_attention_kernel {
     void (*merge)(int64_t d_head, const float *o_block, float c, float a, float *o);
 } cpu_attention_kernel;
 
+/* SPAN_ATTENTION: n <= CPU_SPAN_QUERIES queries meet the keys j of one page whose bit in `visible` (not 0) is set; k and v as in ATTENTION, but f32. Scores,
+ * maximum and sums of the block as there; each query t's sums max[t], sum[t], o[t] are joined with it: M = max(max, m), a = exp(max - M), c = exp(m - M),
+ * sum = fma(l, c, sum * a), o = fma(o_block, c, o * a). Before the first block they are -infinity, 0 and 0. */
+enum { CPU_SPAN_QUERIES = 6 };
+typedef struct cpu_span_state { const float *q; float *o, max, sum; } cpu_span_state;
+typedef struct cpu_span_kernel {
+    sl_type cache_type;
+    int n_query;                /* queries of one task */
+    /* n numbers of a page, to f32; NULL where the page itself will do. */
+    void (*widen)(int64_t n, const void *from, float *to);
+    void (*block)(int64_t d_head, int n, cpu_span_state *queries, const float *k, const float *v, uint64_t visible, float scale);
+} cpu_span_kernel;
+
 /* ---- outer loops: what sl_impl.accepts, scratch and run point to; one trio per operation, the kernel makes the level ---- */
 #define CPU_OUTER(op) \
     int cpu_##op##_accepts(const sl_impl *self, void *device, const sl_op_args *args); \
@@ -122,6 +149,7 @@ typedef struct cpu_attention_kernel {
 CPU_OUTER(get_rows) CPU_OUTER(take_rows) CPU_OUTER(rms_norm) CPU_OUTER(quantize) CPU_OUTER(matmul) CPU_OUTER(matmul_expert)
 CPU_OUTER(scale) CPU_OUTER(add_to) CPU_OUTER(silu_mul) CPU_OUTER(rope_angles) CPU_OUTER(rope)
 CPU_OUTER(cache_write) CPU_OUTER(attention) CPU_OUTER(route) CPU_OUTER(expert_sum)
+CPU_OUTER(layer_norm) CPU_OUTER(gelu) CPU_OUTER(add_gated) CPU_OUTER(copy_to) CPU_OUTER(span_attention)
 #undef CPU_OUTER
 /* For operations that take every shape that op.c lets through. */
 int cpu_any_accepts(const sl_impl *self, void *device, const sl_op_args *args);

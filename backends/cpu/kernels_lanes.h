@@ -239,6 +239,49 @@ static void rms_norm(int64_t n, const float *x, const float *weight, float epsil
         y[i] = x[i] * scale * weight[i];
 }
 
+static void layer_norm(int64_t n, const float *x, const float *weight, const float *bias, float epsilon, float *y)
+{
+    float s[16], ss[16];
+    vf sums[REGS], squares[REGS];
+    int64_t i = 0;
+    UNROLL for (int r = 0; r < REGS; r++)
+        sums[r] = squares[r] = f_set(0.0f);
+    for (; i + 16 <= n; i += 16)
+        UNROLL for (int r = 0; r < REGS; r++)
+            sums[r] = f_add(sums[r], f_load(x + i + r * LANES));
+    UNROLL for (int r = 0; r < REGS; r++)
+        f_store(s + r * LANES, sums[r]);
+    for (; i < n; i++)
+        s[i % 16] += x[i];
+    const float mean = cpu_halve(s) / (float)n;
+    const vf means = f_set(mean);
+    for (i = 0; i + 16 <= n; i += 16)
+        UNROLL for (int r = 0; r < REGS; r++) {
+            const vf v = f_sub(f_load(x + i + r * LANES), means);
+            squares[r] = f_fma(v, v, squares[r]);
+        }
+    UNROLL for (int r = 0; r < REGS; r++)
+        f_store(ss + r * LANES, squares[r]);
+    for (; i < n; i++)
+        ss[i % 16] = sl_fma(x[i] - mean, x[i] - mean, ss[i % 16]);
+    const float scale = 1.0f / sl_sqrt(cpu_halve(ss) / (float)n + epsilon);
+    const vf scales = f_set(scale);
+    for (i = 0; i + LANES <= n; i += LANES)
+        f_store(y + i, f_fma(f_mul(f_sub(f_load(x + i), means), scales), f_load(weight + i), f_load(bias + i)));
+    for (; i < n; i++)
+        y[i] = sl_fma((x[i] - mean) * scale, weight[i], bias[i]);
+}
+
+static void add_gated(int64_t n, float *x, const float *y, float gate)
+{
+    const vf gates = f_set(gate);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        f_store(x + i, f_fma(f_load(y + i), gates, f_load(x + i)));
+    for (; i < n; i++)
+        x[i] = sl_fma(y[i], gate, x[i]);
+}
+
 static void add(int64_t n, float *x, const float *y)
 {
     int64_t i = 0;
@@ -263,6 +306,41 @@ INLINE vf f_exp(vf x)
     vf y = f_mul(p, f_power(t));
     y = f_where_less(x, f_set(SL_EXP_MIN), f_set(0.0f), y);
     return f_where_less(f_set(SL_EXP_MAX), x, f_set(sl_float(0x7f800000u)), y);
+}
+
+INLINE vf f_erf(vf x)
+{
+    const vf zero = f_set(0.0f), one = f_set(1.0f), most = f_set(SL_ERF_FAR), a = f_top(x, zero), b = f_where_less(most, a, most, a), z = f_mul(x, x);
+    vf p = f_set(SL_ERF_S6), g = f_set(SL_ERF_G6);
+    p = f_fma(p, z, f_set(SL_ERF_S5));
+    p = f_fma(p, z, f_set(SL_ERF_S4));
+    p = f_fma(p, z, f_set(SL_ERF_S3));
+    p = f_fma(p, z, f_set(SL_ERF_S2));
+    p = f_fma(p, z, f_set(SL_ERF_S1));
+    p = f_fma(p, z, f_set(SL_ERF_S0));
+    g = f_fma(g, b, f_set(SL_ERF_G5));
+    g = f_fma(g, b, f_set(SL_ERF_G4));
+    g = f_fma(g, b, f_set(SL_ERF_G3));
+    g = f_fma(g, b, f_set(SL_ERF_G2));
+    g = f_fma(g, b, f_set(SL_ERF_G1));
+    g = f_fma(g, b, f_set(SL_ERF_G0));
+    const vf far = f_sub(one, f_exp(g));
+    return f_where_less(a, one, f_fma(p, x, x), f_where_less(x, zero, f_neg(far), far));
+}
+
+INLINE vf f_gelu(vf x)
+{
+    const vf half = f_mul(f_set(0.5f), x);
+    return f_fma(half, f_erf(f_mul(x, f_set(SL_SQRT_HALF))), half);
+}
+
+static void gelu(int64_t n, float *x, const float *bias)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        f_store(x + i, f_gelu(bias ? f_add(f_load(x + i), f_load(bias + i)) : f_load(x + i)));
+    for (; i < n; i++)
+        x[i] = sl_gelu(bias ? x[i] + bias[i] : x[i]);
 }
 
 static void silu_mul(int64_t n, const float *gate, const float *up, float *y)
@@ -292,15 +370,15 @@ static void rope(int64_t n, float *x, const float *angles)
 
 enum { KEY_REGS = SL_PAGE_KEYS / LANES };
 
-/* The scores of 64 keys, those from n_key on meaningless, to p = exp(score - *m) and *l; p is +0 from n_key on, which adds nothing. */
-INLINE void softmax(int n_key, float scale, vf s[KEY_REGS], float p[SL_PAGE_KEYS], float *m, float *l)
+/* The scores of 64 keys, those that are not visible meaningless, to p = exp(score - *m) and *l; their p is +0, which adds nothing. */
+INLINE void softmax(uint64_t visible, float scale, vf s[KEY_REGS], float p[SL_PAGE_KEYS], float *m, float *l)
 {
     float lanes[LANES], sums[16];
     const vf scales = f_set(scale);
     UNROLL for (int i = 0; i < KEY_REGS; i++)
         f_store(p + LANES * i, f_mul(s[i], scales));
-    for (int j = n_key; j < SL_PAGE_KEYS; j++)
-        p[j] = sl_float(0xff800000u);
+    for (uint64_t hidden = ~visible; hidden; hidden &= hidden - 1)
+        p[__builtin_ctzll(hidden)] = sl_float(0xff800000u);
     vf top = f_load(p);
     UNROLL for (int i = 1; i < KEY_REGS; i++)
         top = f_max(top, f_load(p + LANES * i));
@@ -351,7 +429,7 @@ INLINE void softmax(int n_key, float scale, vf s[KEY_REGS], float p[SL_PAGE_KEYS
         for (; d < d_head; d++)                                                                                                                    \
             UNROLL for (int i = 0; i < KEY_REGS; i++)                                                                                              \
                 s[i] = f_fma(f_set(q[d]), f_load_##stem(k + SL_PAGE_KEYS * d + LANES * i), s[i]);                                                  \
-        softmax(n_key, scale, s, p, m, l);                                                                                                         \
+        softmax(~(uint64_t)0 >> (SL_PAGE_KEYS - n_key), scale, s, p, m, l);                                                                                                         \
         for (d = 0; d + 4 * LANES <= d_head; d += 4 * LANES)                                                                                       \
             values_##stem(d_head, n_key, p, v, d, 4, o);                                                                                           \
         for (; d + LANES <= d_head; d += LANES)                                                                                                    \
@@ -376,6 +454,112 @@ static void merge(int64_t d_head, const float *o_block, float c, float a, float 
         o[d] = sl_fma(o_block[d], c, o[d] * a);
 }
 
+/* ---- attention to spans of keys ---- */
+
+/* Registers of keys, or of elements of o, that all queries of a block meet at once: with 6 queries they take 24 registers of 32, or 12 of 16. */
+enum { SPAN_REGS = LANES == 8 ? 2 : 4 };
+
+/* Scores of all 64 keys of m queries, before scaling. */
+INLINE void span_scores(int64_t d_head, int m, const cpu_span_state *queries, const float *k, float (*p)[SL_PAGE_KEYS])
+{
+    const float *q[CPU_SPAN_QUERIES];
+    for (int t = 0; t < m; t++)
+        q[t] = queries[t].q;
+    for (int at = 0; at < SL_PAGE_KEYS; at += SPAN_REGS * LANES) {
+        vf s[CPU_SPAN_QUERIES][SPAN_REGS], keys[SPAN_REGS];
+        UNROLL for (int t = 0; t < m; t++)
+            UNROLL for (int r = 0; r < SPAN_REGS; r++)
+                s[t][r] = f_set(0.0f);
+        for (int64_t d = 0; d < d_head; d++) {
+            UNROLL for (int r = 0; r < SPAN_REGS; r++)
+                keys[r] = f_load(k + SL_PAGE_KEYS * d + at + LANES * r);
+            UNROLL for (int t = 0; t < m; t++) {
+                const vf x = f_set(q[t][d]);
+                UNROLL for (int r = 0; r < SPAN_REGS; r++)
+                    s[t][r] = f_fma(x, keys[r], s[t][r]);
+            }
+        }
+        UNROLL for (int t = 0; t < m; t++)
+            UNROLL for (int r = 0; r < SPAN_REGS; r++)
+                f_store(p[t] + at + LANES * r, s[t][r]);
+    }
+}
+
+/* `regs` registers of o of m queries from element d on: chains over the visible keys, joined to what was there. */
+INLINE void span_values(int64_t d_head, int m, cpu_span_state *queries, const float *v, const uint8_t *index, int n_key, int64_t d, int regs,
+                        float (*p)[SL_PAGE_KEYS], const float *before, const float *now)
+{
+    vf s[CPU_SPAN_QUERIES][SPAN_REGS], values[SPAN_REGS];
+    UNROLL for (int t = 0; t < m; t++)
+        UNROLL for (int r = 0; r < regs; r++)
+            s[t][r] = f_set(0.0f);
+    for (int i = 0; i < n_key; i++) {
+        const int j = index[i];
+        UNROLL for (int r = 0; r < regs; r++)
+            values[r] = f_load(v + d_head * j + d + LANES * r);
+        UNROLL for (int t = 0; t < m; t++) {
+            const vf x = f_set(p[t][j]);
+            UNROLL for (int r = 0; r < regs; r++)
+                s[t][r] = f_fma(x, values[r], s[t][r]);
+        }
+    }
+    UNROLL for (int t = 0; t < m; t++)
+        UNROLL for (int r = 0; r < regs; r++) {
+            float *o = queries[t].o + d + LANES * r;
+            f_store(o, f_fma(s[t][r], f_set(now[t]), f_mul(f_load(o), f_set(before[t]))));
+        }
+}
+
+/* From scores to weights p; each query's maximum and sum joined with what was there. before, now: the factors of the old and the new sums. */
+INLINE void span_weights(int m, cpu_span_state *queries, uint64_t visible, float scale, float (*p)[SL_PAGE_KEYS], float before[16], float now[16])
+{
+    float l[CPU_SPAN_QUERIES];
+    for (int t = 0; t < m; t++) {
+        vf s[KEY_REGS];
+        float top;
+        UNROLL for (int i = 0; i < KEY_REGS; i++)
+            s[i] = f_load(p[t] + LANES * i);
+        softmax(visible, scale, s, p[t], &top, &l[t]);
+        const float most = queries[t].max > top ? queries[t].max : top;
+        before[t] = queries[t].max - most;
+        now[t] = top - most;
+        queries[t].max = most;
+    }
+    for (int t = 0; t < m; t += LANES) {
+        f_store(before + t, f_exp(f_load(before + t)));
+        f_store(now + t, f_exp(f_load(now + t)));
+    }
+    for (int t = 0; t < m; t++)
+        queries[t].sum = sl_fma(l[t], now[t], queries[t].sum * before[t]);
+}
+
+/* The block for a constant number of queries. */
+#define SPAN_BLOCK_FN(m)                                                                                                                               static __attribute__((noinline)) void span_block_##m(int64_t d_head, cpu_span_state *queries, const float *k, const float *v, uint64_t visible,                                                            float scale, const uint8_t *index, int n_key)                                                 {                                                                                                                                                      float p[m][SL_PAGE_KEYS], before[16] = { 0 }, now[16] = { 0 };                                                                                     int64_t d = 0;                                                                                                                                     span_scores(d_head, m, queries, k, p);                                                                                                             span_weights(m, queries, visible, scale, p, before, now);                                                                                          for (; d + SPAN_REGS * LANES <= d_head; d += SPAN_REGS * LANES)                                                                                        span_values(d_head, m, queries, v, index, n_key, d, SPAN_REGS, p, before, now);                                                                for (; d + LANES <= d_head; d += LANES)                                                                                                                span_values(d_head, m, queries, v, index, n_key, d, 1, p, before, now);                                                                        for (; d < d_head; d++)                                                                                                                                for (int t = 0; t < m; t++) {                                                                                                                          float sum = 0.0f;                                                                                                                                  for (int i = 0; i < n_key; i++)                                                                                                                        sum = sl_fma(p[t][index[i]], v[d_head * index[i] + d], sum);                                                                                   queries[t].o[d] = sl_fma(sum, now[t], queries[t].o[d] * before[t]);                                                                            }                                                                                                                                          }
+SPAN_BLOCK_FN(1)
+SPAN_BLOCK_FN(2)
+SPAN_BLOCK_FN(3)
+SPAN_BLOCK_FN(4)
+SPAN_BLOCK_FN(5)
+SPAN_BLOCK_FN(6)
+
+static void span_block(int64_t d_head, int n, cpu_span_state *queries, const float *k, const float *v, uint64_t visible, float scale)
+{
+    typedef void block_fn(int64_t, cpu_span_state *, const float *, const float *, uint64_t, float, const uint8_t *, int);
+    static block_fn *const blocks[] = { span_block_1, span_block_2, span_block_3, span_block_4, span_block_5, span_block_6 };
+    uint8_t index[SL_PAGE_KEYS];
+    int n_key = 0;
+    for (uint64_t left = visible; left; left &= left - 1)
+        index[n_key++] = (uint8_t)__builtin_ctzll(left);
+    blocks[n - 1](d_head, queries, k, v, visible, scale, index, n_key);
+}
+
+/* A page: n is a multiple of 64. */
+static void widen_f16(int64_t n, const void *from, float *to)
+{
+    for (int64_t i = 0; i < n; i += LANES)
+        f_store(to + i, f_load_f16((const uint16_t *)from + i));
+}
+
 /* ---- what the rows of the level point to ---- */
 
 MATMUL_KERNEL(f32)
@@ -383,6 +567,10 @@ MATMUL_KERNEL(f16)
 MATMUL_KERNEL(bf16)
 CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
+CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
+CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu };
+CPU_KERNEL cpu_add_gated_kernel kernel_add_gated = { add_gated };
+CPU_KERNEL cpu_span_kernel kernel_span_f32 = { SL_TYPE_F32, 48, NULL, span_block }, kernel_span_f16 = { SL_TYPE_F16, 48, widen_f16, span_block };
 CPU_KERNEL cpu_add_kernel kernel_add = { add };
 CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
 CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };

@@ -87,6 +87,31 @@ static void rms_norm(int64_t n, const float *x, const float *weight, float epsil
         y[i] = x[i] * r * weight[i];
 }
 
+static void layer_norm(int64_t n, const float *x, const float *weight, const float *bias, float epsilon, float *y)
+{
+    float s[16] = { 0 }, ss[16] = { 0 };
+    for (int64_t i = 0; i < n; i++)
+        s[i % 16] += x[i];
+    const float mean = cpu_halve(s) / (float)n;
+    for (int64_t i = 0; i < n; i++)
+        ss[i % 16] = sl_fma(x[i] - mean, x[i] - mean, ss[i % 16]);
+    const float r = 1.0f / sl_sqrt(cpu_halve(ss) / (float)n + epsilon);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = sl_fma((x[i] - mean) * r, weight[i], bias[i]);
+}
+
+static void gelu(int64_t n, float *x, const float *bias)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = sl_gelu(bias ? x[i] + bias[i] : x[i]);
+}
+
+static void add_gated(int64_t n, float *x, const float *y, float gate)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = sl_fma(y[i], gate, x[i]);
+}
+
 static void add(int64_t n, float *x, const float *y)
 {
     for (int64_t i = 0; i < n; i++)
@@ -152,6 +177,56 @@ static void merge(int64_t d_head, const float *o_block, float c, float a, float 
         o[d] = sl_fma(o_block[d], c, o[d] * a);
 }
 
+/* ---- attention to spans of keys ---- */
+
+static int is_visible(uint64_t visible, int j) { return (int)(visible >> j & 1); }
+
+/* Scores of the visible keys to p, their maximum and sum; the others stay out of both. */
+static void span_softmax(uint64_t visible, float scale, float p[SL_PAGE_KEYS], float *m, float *l)
+{
+    float top = sl_float(0xff800000u), s[16] = { 0 };
+    for (int j = 0; j < SL_PAGE_KEYS; j++)
+        if (is_visible(visible, j)) {
+            p[j] *= scale;
+            top = p[j] > top ? p[j] : top;
+        }
+    *m = top + 0.0f;
+    for (int j = 0; j < SL_PAGE_KEYS; j++)
+        if (is_visible(visible, j)) {
+            p[j] = sl_exp(p[j] - *m);
+            s[j % 16] += p[j];
+        }
+    *l = cpu_halve(s);
+}
+
+static void span_block(int64_t d_head, int n, cpu_span_state *queries, const float *k, const float *v, uint64_t visible, float scale)
+{
+    for (cpu_span_state *t = queries; t < queries + n; t++) {
+        float p[SL_PAGE_KEYS] = { 0 }, m, l;
+        for (int64_t d = 0; d < d_head; d++)
+            for (int j = 0; j < SL_PAGE_KEYS; j++)
+                if (is_visible(visible, j))
+                    p[j] = sl_fma(t->q[d], k[SL_PAGE_KEYS * d + j], p[j]);
+        span_softmax(visible, scale, p, &m, &l);
+        const float most = t->max > m ? t->max : m, a = sl_exp(t->max - most), c = sl_exp(m - most);
+        t->max = most;
+        t->sum = sl_fma(l, c, t->sum * a);
+        for (int64_t d = 0; d < d_head; d++) {
+            float o = 0.0f;
+            for (int j = 0; j < SL_PAGE_KEYS; j++)
+                if (is_visible(visible, j))
+                    o = sl_fma(p[j], v[d_head * j + d], o);
+            t->o[d] = sl_fma(o, c, t->o[d] * a);
+        }
+    }
+}
+
+static void widen_f16(int64_t n, const void *from, float *to)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = load_f16(from, i);
+}
+
 /* ---- the rows of this level ---- */
 
 #define KERNEL_NONE(stem)
@@ -163,6 +238,10 @@ SL_TYPES(KERNEL)
 
 CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
+CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
+CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu };
+CPU_KERNEL cpu_add_gated_kernel kernel_add_gated = { add_gated };
+CPU_KERNEL cpu_span_kernel kernel_span_f32 = { SL_TYPE_F32, 1, NULL, span_block }, kernel_span_f16 = { SL_TYPE_F16, 1, widen_f16, span_block };
 CPU_KERNEL cpu_add_kernel kernel_add = { add };
 CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
 CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };

@@ -1,30 +1,48 @@
 /* SPDX-License-Identifier: MIT */
-/* norm.c - RMS normalisation, row by row; a task is as many rows as make a few thousand elements. */
+/* norm.c - RMS and layer normalisation, row by row; a task is as many rows as make a few thousand elements. */
 #include "cpu.h"
 
-typedef struct job { const sl_op_args *args; cpu_rms_norm_fn *fn; int64_t rows_per_task; } job;
+typedef struct job { const sl_op_args *args; const void *kernel; int64_t rows_per_task; } job;
 
 int cpu_rms_norm_accepts(const sl_impl *self, void *device, const sl_op_args *args) { return cpu_any_accepts(self, device, args); }
+int cpu_layer_norm_accepts(const sl_impl *self, void *device, const sl_op_args *args) { return cpu_any_accepts(self, device, args); }
 
-/* Row `row` of a tensor, dimensions 1 to 3 counted through. */
-static char *row_of(const sl_tensor *t, int64_t row)
+static int64_t first_row(const job *j, size_t task) { return (int64_t)task * j->rows_per_task; }
+
+static int64_t end_row(const job *j, size_t task)
 {
-    return (char *)t->data + (size_t)(row % t->ne[1]) * t->stride[1] + (size_t)(row / t->ne[1] % t->ne[2]) * t->stride[2] + (size_t)(row / t->ne[1] / t->ne[2]) * t->stride[3];
+    const int64_t end = first_row(j, task) + j->rows_per_task, n = sl_tensor_rows(&j->args->dst);
+    return end < n ? end : n;
 }
 
-static sl_status norm_rows(void *arg, size_t task, unsigned thread)
+static sl_status run_rows(void *device, const sl_op_args *args, const void *kernel, cpu_task *task)
+{
+    job j = { args, kernel, 8192 / args->dst.ne[0] + 1 };
+    return cpu_parallel(device, (size_t)((sl_tensor_rows(&args->dst) + j.rows_per_task - 1) / j.rows_per_task), task, &j);
+}
+
+static sl_status rms_norm_rows(void *arg, size_t task, unsigned thread)
 {
     const job *j = arg;
     const sl_op_args *a = j->args;
-    const int64_t first = (int64_t)task * j->rows_per_task, n = sl_tensor_rows(&a->dst), end = first + j->rows_per_task < n ? first + j->rows_per_task : n;
+    cpu_rms_norm_fn *fn = ((const cpu_rms_norm_kernel *)j->kernel)->rms_norm;
     (void)thread;
-    for (int64_t r = first; r < end; r++)
-        j->fn(a->dst.ne[0], (const float *)row_of(&a->src[0], r), a->src[1].data, a->value, (float *)row_of(&a->dst, r));
+    for (int64_t r = first_row(j, task); r < end_row(j, task); r++)
+        fn(a->dst.ne[0], (const float *)cpu_row(&a->src[0], r), a->src[1].data, a->value, (float *)cpu_row(&a->dst, r));
     return SL_OK;
 }
 
-sl_status cpu_rms_norm_run(const sl_impl *self, void *device, const sl_op_args *args)
+sl_status cpu_rms_norm_run(const sl_impl *self, void *device, const sl_op_args *args) { return run_rows(device, args, self->kernel, rms_norm_rows); }
+
+static sl_status layer_norm_rows(void *arg, size_t task, unsigned thread)
 {
-    job j = { args, ((const cpu_rms_norm_kernel *)self->kernel)->rms_norm, 8192 / args->dst.ne[0] + 1 };
-    return cpu_parallel(device, (size_t)((sl_tensor_rows(&args->dst) + j.rows_per_task - 1) / j.rows_per_task), norm_rows, &j);
+    const job *j = arg;
+    const sl_op_args *a = j->args;
+    cpu_layer_norm_fn *fn = ((const cpu_layer_norm_kernel *)j->kernel)->layer_norm;
+    (void)thread;
+    for (int64_t r = first_row(j, task); r < end_row(j, task); r++)
+        fn(a->dst.ne[0], (const float *)cpu_row(&a->src[0], r), a->src[1].data, a->src[2].data, a->value, (float *)cpu_row(&a->dst, r));
+    return SL_OK;
 }
+
+sl_status cpu_layer_norm_run(const sl_impl *self, void *device, const sl_op_args *args) { return run_rows(device, args, self->kernel, layer_norm_rows); }
