@@ -24,8 +24,20 @@ static sl_status null_argument(const char *function) { return sl_fail(SL_ERR_ARG
 
 /* ---- models ---- */
 
+/* One of the words, or none. */
+static sl_status check_word(const char *option, const char *given, const char *first, const char *second)
+{
+    if (!given || !*given || !strcmp(given, "auto") || !strcmp(given, first) || !strcmp(given, second))
+        return SL_OK;
+    return sl_fail(SL_ERR_ARGUMENT, "model options: %s is '%.40s', not auto, %s or %s", option, given, first, second);
+}
+
 static sl_status check_options(const sl_model_options *o)
 {
+    SL_TRY(check_word("cross_norm", o->cross_norm, "stored", "reorder"));
+    SL_TRY(check_word("global_gates", o->global_gates, "tanh", "raw"));
+    if (o->projector && o->projector_source)
+        return sl_fail(SL_ERR_ARGUMENT, "model options: projector and projector_source are both set");
     if (o->parts > SL_PARTS_METADATA)
         return sl_fail(SL_ERR_ARGUMENT, "model options: parts is %u", o->parts);
     if (o->in_place > 1)
@@ -61,6 +73,10 @@ static sl_status open_model(sl_model **out, const char *path, const sl_source *c
     sl_status status = path ? sl_parts_open_path(&parts, &mem, path) : sl_parts_open_sources(&parts, &mem, sources, n_sources, (int)o.in_place);
     if (status != SL_OK)
         return status;
+    if ((o.projector || o.projector_source) && (status = sl_parts_add_projector(&parts, &mem, o.projector, o.projector_source, (int)o.in_place)) != SL_OK) {
+        sl_parts_close(&parts, &mem);
+        return status;
+    }
     const uint64_t fp = sl_fp_enter();
     char name[256];             /* for the message: parts are gone by then */
     const char *from = path ? path : parts.parts[0].input.name;
@@ -107,16 +123,26 @@ static sl_status estimate(sl_memory *full, const sl_model *model, const sl_sessi
     uint32_t n_ctx, n_batch;
     sl_type type;
     sl_kv kv;
-    sl_plan plan;
+    sl_pictures pictures = { 0 };
+    sl_plan plan, seeing;
+    size_t arena[SL_MAX_DEVICES];
     SL_TRY(sl_session_sizes(model, options, &n_ctx, &n_batch, &type));
     SL_TRY(sl_kv_init(&kv, model, type, n_ctx));
-    sl_status status = sl_plan_make(&plan, model, &kv, n_batch);
+    sl_status status = sl_pictures_init(&pictures, model, type);
+    if (status == SL_OK)
+        status = sl_session_plan(model, &kv, &pictures, n_batch, &plan, &seeing, arena);
     *full = model->memory;
     full->cache = kv.bytes;
-    for (int d = 0; status == SL_OK && d < model->n_devices; d++)
-        full->compute += plan.arena[d];
-    if (status == SL_OK)
+    full->image = sl_pictures_bytes_each(&pictures);
+    for (int d = 0; status == SL_OK && d < model->n_devices; d++) {
+        full->compute += arena[d];
+        full->encoder += pictures.plan.arena[d];
+    }
+    if (status == SL_OK) {
         sl_plan_free(&plan);
+        sl_plan_free(&seeing);
+    }
+    sl_pictures_free(&pictures);
     sl_kv_free(&kv, model);
     return status;
 }
@@ -142,9 +168,12 @@ sl_status sl_model_get_info(const sl_model *model, sl_model_info *out)
                            .n_ctx_train = hp->n_ctx_train, .n_embd = hp->n_embd, .n_layer = hp->n_layer, .d_head = hp->d_head, .n_expert = hp->n_expert,
                            .n_expert_used = hp->n_expert_used, .n_vocab = model->arch ? hp->n_vocab : model->vocab ? sl_vocab_count(model->vocab) : 0,
                            .n_parts = (uint32_t)model->parts.n_parts, .n_params = model->n_params, .file_bytes = model->file_bytes,
-                           .weight_bytes = model->memory.weights, .in_place_bytes = model->memory.in_place, .load_peak_bytes = model->memory.load_peak };
+                           .weight_bytes = model->memory.weights, .in_place_bytes = model->memory.in_place, .load_peak_bytes = model->memory.load_peak,
+                           .vision = model->layout.sentence, .image_token = SL_TOKEN_NONE };
     if (model->arch) {
         unsigned worked;
+        info.tile_side = hp->vision.tile_side, info.max_tiles = hp->vision.max_tiles;
+        info.image_token = hp->vision.max_tiles ? hp->vision.token : SL_TOKEN_NONE;
         info.n_head = hp->n_head[0], info.n_head_kv = hp->n_head_kv[0], info.n_ff = hp->n_ff[0];
         info.n_threads = model->devices[model->io_device].backend->threads(model->devices[model->io_device].handle, &worked);
     }
@@ -377,6 +406,23 @@ sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids
     return status;
 }
 
+sl_status sl_session_add_image(sl_session *session, const sl_image *image)
+{
+    NEEDS("sl_session_add_image", session && image);
+    if (atomic_load(&session->cancel)) {
+        atomic_store(&session->cancel, 0);
+        return sl_fail(SL_ERR_CANCELLED, "session: cancelled");
+    }
+    const uint64_t fp = sl_fp_enter();
+    sl_status status = sl_pictures_add(&session->pictures, image, &session->cancel);
+    sl_fp_set(fp);
+    if (status == SL_ERR_CANCELLED)
+        atomic_store(&session->cancel, 0);
+    return status;
+}
+
+size_t sl_session_images(const sl_session *session) { return session ? session->pictures.n : 0; }
+
 size_t sl_session_length(const sl_session *session) { return session ? session->length : 0; }
 size_t sl_session_capacity(const sl_session *session) { return session ? session->n_ctx : 0; }
 const sl_token *sl_session_tokens(const sl_session *session) { return session && session->length ? session->tokens : NULL; }
@@ -387,7 +433,7 @@ sl_status sl_session_rewind(sl_session *session, size_t length)
     NEEDS("sl_session_rewind", session);
     if (length > session->length)
         return sl_fail(SL_ERR_RANGE, "sl_session_rewind: to %zu tokens, there are %zu", length, session->length);
-    session->length = length;
+    sl_session_rewind_to(session, length, 1);
     atomic_store(&session->cancel, 0);
     return SL_OK;
 }
@@ -407,23 +453,37 @@ sl_status sl_session_get_stats(const sl_session *session, sl_session_stats *out)
         unsigned worked;
         model->devices[d].backend->threads(model->devices[d].handle, &worked);
         full.n_threads = worked > full.n_threads ? worked : full.n_threads;
-        full.compute_bytes += session->plan.arena[d];
+        full.compute_bytes += session->arena_bytes[d];
     }
     full.cache_bytes = session->kv.bytes;
+    full.n_images = session->pictures.n_encoded;
+    full.image_ns = session->pictures.busy_ns;
+    full.image_bytes = sl_pictures_bytes(&session->pictures);
     return sl_result_write(out, &full, sizeof full);
+}
+
+/* Implementation of step `index`, counted through all plans; NULL if it has not run. */
+static const sl_impl *step_that_ran(const sl_session *session, size_t index)
+{
+    const sl_plan *const plans[] = { &session->plan, &session->seeing, &session->pictures.plan };
+    size_t p = 0;
+    while (index >= plans[p]->n_steps)
+        index -= plans[p++]->n_steps;
+    return plans[p]->ran[index] ? plans[p]->steps[index] : NULL;
 }
 
 const char *sl_session_label(const sl_session *session, size_t index)
 {
     if (!session)
         return NULL;
-    const sl_plan *plan = &session->plan;
-    for (size_t i = 0; i < plan->n_steps; i++) {
-        int seen = !plan->ran[i];
+    const size_t n = session->plan.n_steps + session->seeing.n_steps + session->pictures.plan.n_steps;
+    for (size_t i = 0; i < n; i++) {
+        const sl_impl *impl = step_that_ran(session, i);
+        int seen = !impl;
         for (size_t k = 0; k < i && !seen; k++)
-            seen = plan->ran[k] && plan->steps[k] == plan->steps[i];
+            seen = step_that_ran(session, k) == impl;
         if (!seen && !index--)
-            return plan->steps[i]->label;
+            return impl->label;
     }
     return NULL;
 }

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const sl_arch sl_arch_llama;
+extern const sl_arch sl_arch_llama, sl_arch_mllama;
 
-static const sl_arch *const archs[] = { SL_ROW(ARCH_LLAMA, &sl_arch_llama,) NULL };
+static const sl_arch *const archs[] = { SL_ROW(ARCH_LLAMA, &sl_arch_llama,) SL_ROW(ARCH_MLLAMA, &sl_arch_mllama,) NULL };
 
 const sl_arch *sl_arch_find(const char *name, size_t length)
 {
@@ -79,6 +79,9 @@ static sl_status read_per_layer(sl_hparams *hp, const sl_gguf *gguf, const hpara
     return SL_OK;
 }
 
+/* 1 unless the architecture gave a default. */
+static int is_zero(const hparam_row *row, const void *value) { return row->kind == PER_LAYER || (row->kind == REAL ? *(const float *)value == 0.0f : *(const uint32_t *)value == 0); }
+
 static sl_status read_row(sl_hparams *hp, const sl_mem *mem, const sl_gguf *gguf, const char *prefix, const hparam_row *row)
 {
     char key[KEY_BYTES];
@@ -91,7 +94,7 @@ static sl_status read_row(sl_hparams *hp, const sl_mem *mem, const sl_gguf *gguf
         memcpy(to, &values, sizeof values);
     }
     if (!sl_gguf_find(gguf, key))
-        return row->needed ? sl_fail(SL_ERR_MISSING, "key %s: missing", key) : SL_OK;
+        return row->needed && is_zero(row, to) ? sl_fail(SL_ERR_MISSING, "key %s: missing", key) : SL_OK;
     if (row->kind == PER_LAYER) {
         uint32_t *values;
         memcpy(&values, to, sizeof values);
@@ -156,9 +159,12 @@ static sl_status check_hparams(sl_hparams *hp, const sl_gguf *gguf, const char *
     return SL_OK;
 }
 
-sl_status sl_hparams_read(sl_hparams *hp, const sl_mem *mem, const sl_log *log, const sl_gguf *gguf, const char *prefix, uint32_t n_vocab)
+sl_status sl_hparams_read(sl_hparams *hp, const sl_mem *mem, const sl_log *log, const sl_gguf *gguf, const sl_arch *arch, uint32_t n_tokens)
 {
-    *hp = (sl_hparams) { .n_vocab = n_vocab, .rope_base = 10000.0f, .rope_attn_factor = 1.0f };
+    const char *prefix = arch->name;
+    const uint32_t n_vocab = n_tokens > arch->n_image_tokens ? n_tokens - arch->n_image_tokens : 0;
+    *hp = arch->defaults;
+    hp->n_vocab = n_vocab;
     sl_status status = SL_OK;
     for (size_t i = 0; status == SL_OK && i < sizeof hparam_rows / sizeof *hparam_rows; i++)
         status = read_row(hp, mem, gguf, prefix, &hparam_rows[i]);
@@ -167,6 +173,7 @@ sl_status sl_hparams_read(sl_hparams *hp, const sl_mem *mem, const sl_log *log, 
             sl_log_line(log, SL_LOG_WARN, "key %s.vocab_size: %u, but there are %u tokens", prefix, hp->n_vocab, n_vocab);
         if (n_vocab)
             hp->n_vocab = n_vocab;
+        hp->n_token_rows = hp->n_token = hp->n_vocab + arch->n_image_tokens;
         for (uint32_t l = 0; l < hp->n_layer; l++)
             if (!hp->n_head_kv[l])
                 hp->n_head_kv[l] = hp->n_head[l];
@@ -193,15 +200,23 @@ void sl_hparams_free(sl_hparams *hp, const sl_mem *mem)
     sl_mem_free(mem, hp->n_head);
     sl_mem_free(mem, hp->n_head_kv);
     sl_mem_free(mem, hp->n_ff);
+    sl_mem_free(mem, hp->cross);
     hp->n_head = hp->n_head_kv = hp->n_ff = NULL;
+    hp->cross = NULL;
 }
 
 int64_t sl_hparams_dim(const sl_hparams *hp, int layer, sl_dim dim)
 {
     const int l = layer < 0 ? 0 : layer;
     const int64_t q = (int64_t)hp->n_head[l] * hp->d_head, kv = (int64_t)hp->n_head_kv[l] * hp->d_head;
-    const int64_t sizes[] = { [SL_DIM_END] = 1, [SL_DIM_EMBD] = hp->n_embd, [SL_DIM_VOCAB] = hp->n_vocab, [SL_DIM_Q] = q, [SL_DIM_KV] = kv,
-                              [SL_DIM_QKV] = q + 2 * kv, [SL_DIM_FF] = hp->n_ff[l], [SL_DIM_HALF_HEAD] = hp->d_head / 2, [SL_DIM_EXPERT] = hp->n_expert };
+    const sl_vision *v = &hp->vision;
+    const int64_t sizes[SL_DIM_COUNT] = {
+        [SL_DIM_END] = 1, [SL_DIM_ONE] = 1, [SL_DIM_EMBD] = hp->n_embd, [SL_DIM_VOCAB] = hp->n_vocab, [SL_DIM_TOKENS] = hp->n_token_rows, [SL_DIM_Q] = q, [SL_DIM_KV] = kv,
+        [SL_DIM_QKV] = q + 2 * kv, [SL_DIM_FF] = hp->n_ff[l], [SL_DIM_HEAD] = hp->d_head, [SL_DIM_EXPERT] = hp->n_expert,
+        [SL_DIM_V_EMBD] = v->n_embd, [SL_DIM_V_FF] = v->n_ff, [SL_DIM_V_POS] = v->n_pos, [SL_DIM_V_PATCH] = v->patch_side, [SL_DIM_V_CHANNEL] = v->n_channel,
+        [SL_DIM_V_ARRANGEMENT] = v->n_arrangement, [SL_DIM_V_TILES_EMBD] = (int64_t)v->max_tiles * v->n_embd,
+        [SL_DIM_V_TILES_POS_EMBD] = (int64_t)v->max_tiles * v->n_pos * v->n_embd, [SL_DIM_V_FEATURES] = (int64_t)(1 + v->n_kept) * v->n_embd,
+    };
     return sizes[dim];
 }
 

@@ -11,41 +11,95 @@
 /* How positions are stretched: gguf.md 4.1. */
 typedef enum sl_rope_scaling { SL_ROPE_NONE, SL_ROPE_LINEAR, SL_ROPE_YARN } sl_rope_scaling;
 
-/* Hyper-parameters of text models, validated: every number within its published limit. */
+enum { SL_MAX_TILES = 64, SL_MAX_KEPT = 64 };
+
+/* Hyper-parameters of an image encoder that sees a picture as tiles. max_tiles 0: the model takes no pictures. */
+typedef struct sl_vision {
+    uint32_t n_embd, n_ff, n_head, n_layer, n_layer_global;
+    uint32_t tile_side, patch_side, n_channel, max_tiles;
+    uint32_t n_kept, kept[SL_MAX_KEPT];         /* local layers whose input goes to the projector, ascending */
+    float epsilon, mean[3], deviation[3];
+    /* made from these */
+    uint32_t n_patch, n_pos, n_pos_padded;      /* per tile: patches; these and the class vector; filled up to a multiple of 8 */
+    uint32_t n_arrangement;                     /* rows of the tables by arrangement: all (high, wide) with high * wide <= max_tiles, and row 0 */
+    int32_t token;                              /* the token that stands for a picture */
+} sl_vision;
+
+/* Hyper-parameters, validated: every number within its published limit. */
 typedef struct sl_hparams {
     uint32_t n_ctx_train, n_embd, n_layer, n_vocab, d_head, n_expert, n_expert_used;
+    uint32_t n_token, n_token_rows;             /* ids that may be appended: n_vocab, and some that only stand for pictures; rows of the embedding */
     uint32_t *n_head, *n_head_kv, *n_ff;        /* [n_layer] */
+    uint8_t *cross;                             /* [n_layer] 1: the layer looks at pictures instead of the text before it; NULL: none does */
+    sl_vision vision;
     float rms_epsilon, rope_base, rope_factor, rope_attn_factor;
     uint32_t rope_ctx_original;
     sl_rope_scaling rope_scaling;
 } sl_hparams;
 
 /* Sizes that tensor shapes are made of. */
-typedef enum sl_dim { SL_DIM_END, SL_DIM_EMBD, SL_DIM_VOCAB, SL_DIM_Q, SL_DIM_KV, SL_DIM_QKV, SL_DIM_FF, SL_DIM_HALF_HEAD, SL_DIM_EXPERT } sl_dim;
+typedef enum sl_dim {
+    SL_DIM_END, SL_DIM_ONE, SL_DIM_EMBD, SL_DIM_VOCAB, SL_DIM_TOKENS, SL_DIM_Q, SL_DIM_KV, SL_DIM_QKV, SL_DIM_FF, SL_DIM_HEAD, SL_DIM_EXPERT,
+    SL_DIM_V_EMBD, SL_DIM_V_FF, SL_DIM_V_POS, SL_DIM_V_PATCH, SL_DIM_V_CHANNEL, SL_DIM_V_ARRANGEMENT, SL_DIM_V_TILES_EMBD, SL_DIM_V_TILES_POS_EMBD, SL_DIM_V_FEATURES,
+    SL_DIM_COUNT
+} sl_dim;
 
-/* One tensor of an architecture and the member it is bound to (an sl_weight or an sl_tensor at `offset` of the structure handed in). */
+/* One tensor of an architecture and the member it is bound to (an sl_weight or an sl_tensor at `offset` of the structure handed in).
+ * MATRIX: of products. FILTER: the same, its first three dimensions are one. VECTOR: numbers, as F32. TABLE: rows of them. */
 typedef struct sl_tensor_row {
-    const char *name;           /* behind "blk.N." for tensors of a layer */
-    enum { SL_ROW_MATRIX, SL_ROW_VECTOR } kind;
+    const char *name;           /* behind "blk.N." for tensors of a layer. "a|b": the first one of these that is there with the right shape */
+    enum { SL_ROW_MATRIX, SL_ROW_FILTER, SL_ROW_VECTOR, SL_ROW_TABLE } kind;
     int needed;                 /* 0: may be absent, the member stays empty */
     size_t offset;
     sl_dim dims[4];             /* fastest first */
 } sl_tensor_row;
 
+/* How the files of a model with pictures are laid out, and what follows from it. */
+typedef struct sl_layout {
+    int old_names;                  /* vision tensors have the names of separate projector files */
+    int reorder_norms;              /* norms of cross-attention queries and keys are to be reordered as the rows were */
+    int raw_gates;                  /* gates of global vision layers want tanh */
+    char sentence[512];             /* all that, in words; "" if there are no pictures */
+} sl_layout;
+
 struct sl_model;
 typedef struct sl_loader sl_loader;
 
-/* Binds rows to the members of *target: finds each tensor, checks type and shape, and notes it for placing. layer -1: names as they are. */
+/* Binds rows to the members of *target: finds each tensor, checks type and shape, and notes it for placing on the layer's device. layer -1: names as
+ * they are, on the device of embedding and output. */
 sl_status sl_loader_bind(sl_loader *loader, const sl_tensor_row *rows, size_t n_rows, int layer, void *target);
+/* The same for layer `layer` of something else than the text, "<prefix>.<layer>.", on the device of embedding and output. */
+sl_status sl_loader_bind_part(sl_loader *loader, const sl_tensor_row *rows, size_t n_rows, const char *prefix, int layer, void *target);
+#define SL_BIND(loader, rows, layer, target) SL_TRY(sl_loader_bind(loader, rows, sizeof rows / sizeof *rows, layer, target))
+#define SL_BIND_PART(loader, rows, prefix, layer, target) SL_TRY(sl_loader_bind_part(loader, rows, sizeof rows / sizeof *rows, prefix, layer, target))
 /* Reads a small tensor of n numbers to the host; *out (of the model's memory) is the caller's. SL_ERR_MISSING if the tensor is not there. */
 sl_status sl_loader_read(sl_loader *loader, const char *name, int64_t n, float **out);
+/* 1 if the files have a tensor of that name. */
+int sl_loader_has(const sl_loader *loader, const char *name);
 /* Copies n elements of host memory to every device: out[SL_MAX_DEVICES]. They belong to the model. */
 sl_status sl_loader_constant(sl_loader *loader, sl_type type, int64_t n, const void *host, sl_tensor *out);
+const struct sl_model *sl_loader_model(const sl_loader *loader);
 const sl_hparams *sl_loader_hparams(const sl_loader *loader);
 const sl_mem *sl_loader_mem(const sl_loader *loader);
 
 /* Keys and values of one layer, see kv.h. */
 typedef struct sl_kv_layer { sl_tensor k, v; } sl_kv_layer;
+
+/* What the tokens of a pass see of the session's pictures, on every device (op.h: span_attention). Pictures are spans of keys. */
+typedef struct sl_sight {
+    const sl_kv_layer *kv;                      /* [n_layer]: keys and values of the pictures; empty where a layer does not look at them */
+    sl_tensor spans[SL_MAX_DEVICES];            /* I32 [2, pictures] */
+    sl_tensor ranges[SL_MAX_DEVICES];           /* I32 [2, n_tok] */
+    sl_tensor marks[SL_MAX_DEVICES];            /* I32 [n_tok]: 1 where a token sees a picture */
+} sl_sight;
+
+/* One picture on its way through the encoder; all tensors lie on the device of embedding and output. */
+typedef struct sl_picture {
+    sl_tensor patches;                          /* F32 [patch_side^2 * n_channel, max_tiles * n_patch], tiles that are not used are zero */
+    sl_tensor arrangement;                      /* I32 [1] row of the tables */
+    sl_tensor spans, ranges;                    /* what each position of the padded tiles sees of them, one after the other: I32 [2, 1 + max_tiles], [2, max_tiles * n_pos_padded] */
+    sl_tensor positions, pages;                 /* I32 [max_tiles * n_pos_padded] 0, 1, ... and the pages they fill */
+} sl_picture;
 
 /* What one pass computes. Positions and pages lie on every device. */
 typedef struct sl_batch {
@@ -54,10 +108,17 @@ typedef struct sl_batch {
     sl_tensor positions[SL_MAX_DEVICES];        /* I32 [n_tok] */
     sl_tensor pages[SL_MAX_DEVICES];            /* I32 [pages of the session] */
     const sl_kv_layer *kv;                      /* [n_layer] */
+    const sl_sight *sight;                      /* NULL: no token of the batch sees a picture */
 } sl_batch;
 
 typedef struct sl_arch {
     const char *name;                           /* general.architecture */
+    sl_hparams defaults;                        /* numbers for keys that may be missing */
+    uint32_t n_image_tokens;                    /* ids behind those that have logits */
+    /* Decides, from keys and tensor names alone, which of the layouts in use the files have: model->layout. An error: none that can be run.
+     * read: what is particular to the architecture, into model->hp. NULL: there is nothing to do. */
+    sl_status (*layout)(struct sl_model *model, const sl_model_options *options);
+    sl_status (*read)(struct sl_model *model);
     /* Binds all tensors; *weights (from the model's memory) is the architecture's own structure. */
     sl_status (*bind)(sl_loader *loader, void **weights);
     void (*free)(void *weights, const sl_mem *mem);
@@ -65,13 +126,17 @@ typedef struct sl_arch {
     sl_tensor (*forward)(sl_pass *pass, const struct sl_model *model, const sl_batch *batch);
     /* Logits [n_vocab, n_rows] of rows of that stream. */
     sl_tensor (*head)(sl_pass *pass, const struct sl_model *model, sl_tensor hidden);
+    /* Pictures, NULL if it takes none. encode: vectors [n_embd, max_tiles * n_pos] of a picture. remember: writes what layer `layer` (on the current device)
+     * will look at into cache positions `positions`; vectors has as many rows as there are positions. */
+    sl_tensor (*encode)(sl_pass *pass, const struct sl_model *model, const sl_picture *picture);
+    void (*remember)(sl_pass *pass, const struct sl_model *model, int layer, sl_tensor vectors, const sl_kv_layer *kv, sl_tensor positions, sl_tensor pages);
 } sl_arch;
 
 /* The architecture of that name, or NULL. */
 const sl_arch *sl_arch_find(const char *name, size_t length);
 
-/* Reads and checks the hyper-parameters <prefix>.* of part 0. n_vocab: tokens of the vocabulary, 0 if there is none. */
-sl_status sl_hparams_read(sl_hparams *hp, const sl_mem *mem, const sl_log *log, const sl_gguf *gguf, const char *prefix, uint32_t n_vocab);
+/* Reads and checks the hyper-parameters <name>.* of part 0. n_tokens: tokens of the vocabulary, 0 if there is none. */
+sl_status sl_hparams_read(sl_hparams *hp, const sl_mem *mem, const sl_log *log, const sl_gguf *gguf, const sl_arch *arch, uint32_t n_tokens);
 void sl_hparams_free(sl_hparams *hp, const sl_mem *mem);
 /* Size that a dimension stands for in a layer (any layer for those that do not depend on it). */
 int64_t sl_hparams_dim(const sl_hparams *hp, int layer, sl_dim dim);

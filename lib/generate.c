@@ -3,10 +3,10 @@
  *
  * Stop strings are found byte by byte with one Knuth-Morris-Pratt automaton each. The longest part of a stop string that the text ends with
  * is what may still become one: that much is held back, no more. Everything that takes memory happens before the session changes. */
-#include "model.h"
 #include "params.h"
 #include "platform.h"
 #include "sample.h"
+#include "session.h"
 #include "unicode.h"
 #include <spacellama/generate.h>
 
@@ -209,7 +209,7 @@ static sl_status compute_prompt(struct run *run, const sl_token *prompt, size_t 
     size_t before = sl_session_length(run->session);
     sl_token last = n_ids ? SL_TOKEN_NONE : sl_session_tokens(run->session)[before - 1];
     if (!n_ids)
-        SL_TRY(sl_session_rewind(run->session, before - 1));
+        sl_session_rewind_to(run->session, before - 1, 0);
     sl_status status = sl_session_eval(run->session, n_ids ? prompt : &last, n_ids ? n_ids : 1, run->logits, 1);
     size_t after = sl_session_length(run->session);
     run->result.n_prompt = (uint32_t)(after > before ? after - before : 0);

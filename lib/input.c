@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { SPARE = 1 };     /* room for a projector file behind the parts: inputs with callbacks do not move in memory */
+
 enum { WINDOW_BYTES = 1 << 20 };
 
 /* ---- one input ---- */
@@ -223,15 +225,14 @@ static sl_status check_architecture(const sl_parts *parts, size_t index)
 }
 
 /* Numbers the tensors through all parts and looks for names that occur twice. */
-static sl_status join(sl_parts *parts, const sl_mem *mem, const split *all)
+static sl_status number(sl_parts *parts, const sl_mem *mem)
 {
+    sl_map_free(&parts->map, mem);
+    parts->n_tensors = 0;
     for (size_t i = 0; i < parts->n_parts; i++) {
         parts->parts[i].first = parts->n_tensors;
         parts->n_tensors += parts->parts[i].gguf.n_tensors;
-        SL_TRY(check_architecture(parts, i));
     }
-    if (all->n_tensors != UINT32_MAX && all->n_tensors != parts->n_tensors)
-        return sl_fail_in(sl_fail(SL_ERR_RANGE, "key 'split.tensors.count': %" PRIu32 ", but there are %zu tensors", all->n_tensors, parts->n_tensors), parts->parts[0].input.name);
     if (parts->n_parts == 1)
         return SL_OK;
     SL_TRY(sl_map_init(&parts->map, mem, parts->n_tensors));
@@ -247,6 +248,17 @@ static sl_status join(sl_parts *parts, const sl_mem *mem, const split *all)
             return sl_fail_in(SL_ERR_DUPLICATE, parts->parts[part].input.name);
         }
     }
+    return SL_OK;
+}
+
+/* Makes one model of the parts of a split file. */
+static sl_status join(sl_parts *parts, const sl_mem *mem, const split *all)
+{
+    for (size_t i = 0; i < parts->n_parts; i++)
+        SL_TRY(check_architecture(parts, i));
+    SL_TRY(number(parts, mem));
+    if (all->n_tensors != UINT32_MAX && all->n_tensors != parts->n_tensors)
+        return sl_fail_in(sl_fail(SL_ERR_RANGE, "key 'split.tensors.count': %" PRIu32 ", but there are %zu tensors", all->n_tensors, parts->n_tensors), parts->parts[0].input.name);
     return SL_OK;
 }
 
@@ -270,7 +282,7 @@ static sl_status open_others(sl_parts *parts, const sl_mem *mem, const char *pat
         return sl_fail_in(sl_fail(SL_ERR_MISSING, "it is the first of %" PRIu32 " parts, but its name does not end as theirs do (%.*s)", all->count, SUFFIX_BYTES, suffix), path);
     if (all->count > SL_LIMIT_PARTS)
         return sl_fail_in(sl_fail(SL_ERR_LIMIT, "%" PRIu32 " parts, more than the limit of %d", all->count, SL_LIMIT_PARTS), path);
-    SL_TRY(sl_mem_grow(mem, &parts->parts, all->count, sizeof *parts->parts));
+    SL_TRY(sl_mem_grow(mem, &parts->parts, all->count + SPARE, sizeof *parts->parts));
     char *other = sl_mem_alloc(mem, length + 1, 1);
     if (!other)
         return SL_ERR_NOMEM;
@@ -292,7 +304,7 @@ static sl_status open_others(sl_parts *parts, const sl_mem *mem, const char *pat
 static sl_status open_path(sl_parts *parts, const sl_mem *mem, const char *path)
 {
     split all;
-    parts->parts = sl_mem_alloc(mem, 1, sizeof *parts->parts);
+    parts->parts = sl_mem_alloc(mem, 1 + SPARE, sizeof *parts->parts);
     if (!parts->parts)
         return SL_ERR_NOMEM;
     parts->n_parts = 1;
@@ -321,7 +333,7 @@ static sl_status open_sources(sl_parts *parts, const sl_mem *mem, const sl_sourc
         return sl_fail(SL_ERR_ARGUMENT, "no sources");
     if (n_sources > SL_LIMIT_PARTS)
         return sl_fail(SL_ERR_LIMIT, "%zu sources, more than the limit of %d", n_sources, SL_LIMIT_PARTS);
-    parts->parts = sl_mem_alloc(mem, n_sources, sizeof *parts->parts);
+    parts->parts = sl_mem_alloc(mem, n_sources + SPARE, sizeof *parts->parts);
     if (!parts->parts)
         return SL_ERR_NOMEM;
     for (size_t i = 0; i < n_sources; i++) {
@@ -343,6 +355,27 @@ sl_status sl_parts_open_sources(sl_parts *parts, const sl_mem *mem, const sl_sou
     if (s != SL_OK)
         sl_parts_close(parts, mem);
     return s;
+}
+
+/* ---- the image part of two-file layouts ---- */
+
+sl_status sl_parts_add_projector(sl_parts *parts, const sl_mem *mem, const char *path, const sl_source *source, int in_place)
+{
+    if (parts->projector)
+        return sl_fail(SL_ERR_INTERNAL, "a second projector file");
+    sl_part *part = &parts->parts[parts->n_parts];
+    split own = { 0 };
+    sl_status status = path ? open_file(&part->input, mem, path) : open_source(&part->input, mem, source);
+    if (status == SL_OK)
+        status = parse_part(part, mem, path ? 0 : in_place);
+    if (status == SL_OK && (status = read_split(part, &own)) == SL_OK && own.count > 1)
+        status = sl_fail_in(sl_fail(SL_ERR_UNSUPPORTED, "a projector file in %" PRIu32 " parts", own.count), part->input.name);
+    if (status != SL_OK) {
+        close_part(part, mem);
+        return status;
+    }
+    parts->projector = parts->n_parts++;
+    return number(parts, mem);
 }
 
 void sl_parts_release_data(sl_parts *parts, const sl_mem *mem)

@@ -34,6 +34,7 @@ typedef struct sl_part {
 typedef struct sl_parts {
     size_t n_parts;
     sl_part *parts;
+    size_t projector;           /* the part that is the image projector file of a two-file layout; 0: there is none */
     size_t n_tensors;           /* of all parts */
     sl_map map;                 /* names of all tensors, when there are several parts */
 } sl_parts;
@@ -45,6 +46,8 @@ sl_status sl_parts_open_path(sl_parts *parts, const sl_mem *mem, const char *pat
 /* The same from one source per part, in order: too few are SL_ERR_MISSING, too many SL_ERR_ARGUMENT. The structures have their full size. */
 /* in_place 1: memory sources outlive the parts. 0: their header bytes are copied, since the memory need only last until sl_parts_release_data(). */
 sl_status sl_parts_open_sources(sl_parts *parts, const sl_mem *mem, const sl_source *const *sources, size_t n_sources, int in_place);
+/* Adds the projector file of a two-file layout, from `path` or else from `source`, as the last part. On failure the parts are to be closed as ever. */
+sl_status sl_parts_add_projector(sl_parts *parts, const sl_mem *mem, const char *path, const sl_source *source, int in_place);
 /* After loading: files are closed, memory and callbacks forgotten; metadata and tensor lists stay. Reads fail from then on. */
 void sl_parts_release_data(sl_parts *parts, const sl_mem *mem);
 void sl_parts_close(sl_parts *parts, const sl_mem *mem);

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_BYTES = SL_LIMIT_TENSOR_NAME_BYTES + 32 };
+enum { NAME_BYTES = SL_LIMIT_TENSOR_NAME_BYTES + 32, VECTOR_PIECE = 1 << 20 };
 
+const sl_model *sl_loader_model(const sl_loader *loader) { return loader->model; }
 const sl_hparams *sl_loader_hparams(const sl_loader *loader) { return &loader->model->hp; }
 const sl_mem *sl_loader_mem(const sl_loader *loader) { return &loader->model->mem; }
 
@@ -27,9 +28,14 @@ static sl_tensor vector_of(sl_type type, int64_t n)
     return (sl_tensor) { .type = type, .ne = { n, 1, 1, 1 }, .stride = { element, row, row, row } };
 }
 
+static int same_shape(const sl_gguf_tensor *t, const int64_t *want)
+{
+    return (int64_t)t->ne[0] == want[0] && (int64_t)t->ne[1] == want[1] && (int64_t)t->ne[2] == want[2] && (int64_t)t->ne[3] == want[3];
+}
+
 static sl_status check_shape(const sl_gguf_tensor *t, const int64_t *want)
 {
-    if ((int64_t)t->ne[0] == want[0] && (int64_t)t->ne[1] == want[1] && (int64_t)t->ne[2] == want[2] && (int64_t)t->ne[3] == want[3])
+    if (same_shape(t, want))
         return SL_OK;
     return sl_fail(SL_ERR_SHAPE, "%s: is %llu x %llu x %llu x %llu, must be %lld x %lld x %lld x %lld", t->name, (unsigned long long)t->ne[0],
                    (unsigned long long)t->ne[1], (unsigned long long)t->ne[2], (unsigned long long)t->ne[3], (long long)want[0], (long long)want[1],
@@ -46,6 +52,8 @@ static sl_status bind_scale(sl_loader *loader, sl_weight *w, int device)
 {
     char name[NAME_BYTES];
     size_t part, stem = strlen(w->name) - strlen(".weight");
+    if (strlen(w->name) < strlen(".weight"))
+        return SL_OK;
     snprintf(name, sizeof name, "%.*s.scale", (int)stem, w->name);
     const sl_gguf_tensor *t = sl_parts_find(&loader->model->parts, name, &part);
     if (!t)
@@ -57,41 +65,76 @@ static sl_status bind_scale(sl_loader *loader, sl_weight *w, int device)
     return note(loader, t, part, device, NULL, &w->scale);
 }
 
-static sl_status bind_row(sl_loader *loader, const sl_tensor_row *row, int layer, int device, void *target)
+/* Where a layer's tensors are called "<prefix>.<index>.", and the device they go to; prefix NULL: names as they are. */
+typedef struct place { const char *prefix; int index, device; } place;
+
+/* The tensor of a row: of several names the first with the wanted shape, else the first that is there. `name` receives it, or the first name if there is none. */
+static const sl_gguf_tensor *find_row(const sl_loader *loader, const sl_tensor_row *row, const place *at, const int64_t *want, char *name, size_t *part)
 {
-    const sl_model *model = loader->model;
+    const sl_gguf_tensor *found = NULL;
+    size_t length, where = 0;
+    char candidate[NAME_BYTES];
+    for (const char *p = row->name; *p; p += length + (p[length] == '|')) {
+        length = strcspn(p, "|");
+        if (at->prefix)
+            snprintf(candidate, sizeof candidate, "%s.%d.%.*s", at->prefix, at->index, (int)length, p);
+        else
+            snprintf(candidate, sizeof candidate, "%.*s", (int)length, p);
+        const sl_gguf_tensor *t = sl_parts_find(&loader->model->parts, candidate, &where);
+        if (p == row->name || (t && (!found || same_shape(t, want))))
+            memcpy(name, candidate, sizeof candidate);
+        if (t && (!found || same_shape(t, want)))
+            found = t, *part = where;
+        if (found && same_shape(found, want))
+            break;
+    }
+    return found;
+}
+
+static sl_status bind_row(sl_loader *loader, const sl_tensor_row *row, const place *at, void *target)
+{
     char name[NAME_BYTES];
-    size_t part;
+    size_t part = 0;
     int64_t want[4];
-    if (layer < 0)
-        snprintf(name, sizeof name, "%s", row->name);
-    else
-        snprintf(name, sizeof name, "blk.%d.%s", layer, row->name);
-    const sl_gguf_tensor *t = sl_parts_find(&model->parts, name, &part);
+    for (int i = 0; i < 4; i++)
+        want[i] = sl_hparams_dim(&loader->model->hp, at->prefix ? at->index : -1, row->dims[i]);
+    const sl_gguf_tensor *t = find_row(loader, row, at, want, name, &part);
     if (!t)
         return row->needed ? sl_fail(SL_ERR_MISSING, "%s: the tensor is missing", name) : SL_OK;
-    for (int i = 0; i < 4; i++)
-        want[i] = sl_hparams_dim(&model->hp, layer, row->dims[i]);
     SL_TRY(check_shape(t, want));
     SL_TRY(check_type(t));
-    if (row->kind == SL_ROW_VECTOR) {
+    if (row->kind == SL_ROW_VECTOR || row->kind == SL_ROW_TABLE) {
         sl_tensor *vector = (sl_tensor *)((char *)target + row->offset);
         *vector = vector_of(SL_TYPE_F32, want[0]);
-        return note(loader, t, part, device, NULL, vector);
+        vector->ne[1] = want[1];
+        vector->stride[2] = vector->stride[3] = vector->stride[1] * (size_t)want[1];
+        return note(loader, t, part, at->device, NULL, vector);
     }
     sl_weight *weight = (sl_weight *)((char *)target + row->offset);
-    *weight = (sl_weight) { .name = t->name, .type = t->type, .n_in = want[0], .n_out = want[1], .n_mat = want[2] };
-    SL_TRY(note(loader, t, part, device, weight, NULL));
-    return bind_scale(loader, weight, device);
+    *weight = (sl_weight) { .name = t->name, .type = t->type, .form = sl_device_form(&loader->model->devices[at->device], t->type), .n_in = want[0], .n_out = want[1], .n_mat = want[2] };
+    if (row->kind == SL_ROW_FILTER)
+        weight->n_in = want[0] * want[1] * want[2], weight->n_out = want[3], weight->n_mat = 1;
+    SL_TRY(note(loader, t, part, at->device, weight, NULL));
+    return bind_scale(loader, weight, at->device);
 }
 
 sl_status sl_loader_bind(sl_loader *loader, const sl_tensor_row *rows, size_t n_rows, int layer, void *target)
 {
-    const int device = layer < 0 ? loader->model->io_device : loader->model->layer_device[layer];
+    const place at = { layer < 0 ? NULL : "blk", layer, layer < 0 ? loader->model->io_device : loader->model->layer_device[layer] };
     for (size_t i = 0; i < n_rows; i++)
-        SL_TRY(bind_row(loader, &rows[i], layer, device, target));
+        SL_TRY(bind_row(loader, &rows[i], &at, target));
     return SL_OK;
 }
+
+sl_status sl_loader_bind_part(sl_loader *loader, const sl_tensor_row *rows, size_t n_rows, const char *prefix, int layer, void *target)
+{
+    const place at = { prefix, layer, loader->model->io_device };
+    for (size_t i = 0; i < n_rows; i++)
+        SL_TRY(bind_row(loader, &rows[i], &at, target));
+    return SL_OK;
+}
+
+int sl_loader_has(const sl_loader *loader, const char *name) { return sl_parts_find(&loader->model->parts, name, NULL) != NULL; }
 
 /* Names that old converters wrote and that change nothing; pattern: the end of the name. */
 static int harmless(const char *name)
@@ -137,12 +180,13 @@ static sl_status sum_memory(sl_loader *loader)
     for (size_t i = 0; i < loader->n_bound; i++) {
         const sl_bound *b = &loader->bound[i];
         const sl_device *d = &model->devices[b->device];
-        uint64_t temporary = b->tensor->bytes;
+        uint64_t temporary = 2 * VECTOR_PIECE;
         if (b->weight) {
+            temporary = b->tensor->bytes;
             model->memory.weights += d->backend->weight_bytes(d->handle, b->weight, (int)loader->options->in_place, &temporary);
             model->memory.in_place += loader->options->in_place ? b->tensor->bytes : 0;
-        } else
-            model->memory.weights += b->vector->stride[1];
+        } else if (b->vector)
+            model->memory.weights += b->vector->stride[3];
         most = temporary > most ? temporary : most;
     }
     for (size_t p = 0; p < model->parts.n_parts; p++)
@@ -242,15 +286,47 @@ static int all_zero(const float *x, int64_t n)
     return n == 0;
 }
 
+/* Numbers of a tensor, decoded in pieces straight into the device's memory. */
+static sl_status copy_numbers(sl_loader *loader, const sl_bound *b, const sl_placed *placed, uint8_t *raw, float *numbers)
+{
+    const sl_type_info *type = sl_type_get(b->tensor->type);
+    const sl_device *d = &loader->model->devices[b->device];
+    const uint64_t blocks = b->tensor->bytes / type->block_bytes, most = VECTOR_PIECE / (sizeof *numbers * type->block_values);
+    const uint64_t per_row = (uint64_t)b->vector->ne[0] / type->block_values;
+    int zero = 1;
+    for (uint64_t first = 0; first < blocks; first += most) {
+        const uint64_t n = blocks - first < most ? blocks - first : most, values = n * type->block_values;
+        SL_TRY(sl_input_read(&loader->model->parts.parts[b->part].input, b->tensor->offset + first * type->block_bytes, raw, n * type->block_bytes));
+        const int64_t bad = type->check(raw, (int64_t)n);
+        if (bad >= 0)
+            return sl_fail(SL_ERR_NONFINITE, "row %llu, block %llu: a number is infinite or not a number",
+                           (unsigned long long)((first + (uint64_t)bad) / per_row), (unsigned long long)((first + (uint64_t)bad) % per_row));
+        type->decode(raw, (int64_t)n, numbers);
+        zero = zero && all_zero(numbers, (int64_t)values);
+        SL_TRY(d->backend->upload(d->handle, (float *)placed->memory + first * type->block_values, numbers, values * sizeof *numbers));
+        if (blocks > most) {
+            reading r = { loader, b };
+            SL_TRY(tell_progress((first + n) * type->block_bytes, &r));
+        }
+    }
+    if (zero)
+        sl_log_line(&loader->model->log, SL_LOG_WARN, "%s: all numbers are zero", b->tensor->name);
+    return SL_OK;
+}
+
 static sl_status place_vector(sl_loader *loader, const sl_bound *b, sl_placed *placed)
 {
-    float *numbers;
-    SL_TRY(read_numbers(loader->model, b->tensor, b->part, &numbers));
-    if (all_zero(numbers, b->vector->ne[0]))
-        sl_log_line(&loader->model->log, SL_LOG_WARN, "%s: all numbers are zero", b->tensor->name);
-    sl_status status = place_bytes(loader->model, placed, numbers, b->vector->stride[1]);
+    const sl_mem *mem = &loader->model->mem;
+    const sl_device *d = &loader->model->devices[b->device];
+    SL_TRY(d->backend->alloc(d->handle, b->vector->stride[3], &placed->memory));
+    placed->bytes = b->vector->stride[3];
     b->vector->data = placed->memory;
-    sl_mem_free(&loader->model->mem, numbers);
+    const size_t numbers_bytes = placed->bytes < VECTOR_PIECE ? placed->bytes : VECTOR_PIECE, raw_bytes = b->tensor->bytes < VECTOR_PIECE ? b->tensor->bytes : VECTOR_PIECE;
+    float *numbers = sl_mem_alloc(mem, 1, numbers_bytes);
+    uint8_t *raw = numbers ? sl_mem_alloc(mem, 1, raw_bytes) : NULL;
+    sl_status status = raw ? copy_numbers(loader, b, placed, raw, numbers) : SL_ERR_NOMEM;
+    sl_mem_free(mem, raw);
+    sl_mem_free(mem, numbers);
     return status;
 }
 
@@ -261,7 +337,7 @@ sl_status sl_loader_place(sl_loader *loader)
         sl_placed *placed;
         SL_TRY(new_placed(loader->model, b->device, &placed));
         loader->model->n_placed++;
-        sl_status status = b->weight ? place_matrix(loader, b, placed) : place_vector(loader, b, placed);
+        sl_status status = b->weight ? place_matrix(loader, b, placed) : b->vector ? place_vector(loader, b, placed) : SL_OK;
         if (status != SL_OK)
             return status == SL_ERR_CANCELLED ? status : sl_fail_in(status, b->tensor->name);
         loader->done += b->tensor->bytes;
@@ -280,6 +356,7 @@ sl_status sl_loader_read(sl_loader *loader, const char *name, int64_t n, float *
         return sl_fail(SL_ERR_MISSING, "%s: the tensor is missing", name);
     SL_TRY(check_shape(t, (const int64_t[]) { n, 1, 1, 1 }));
     SL_TRY(check_type(t));
+    SL_TRY(note(loader, t, part, 0, NULL, NULL));
     return sl_fail_in(read_numbers(loader->model, t, part, out), name);
 }
 

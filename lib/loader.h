@@ -11,7 +11,7 @@ typedef struct sl_bound {
     size_t part;
     int device;
     sl_weight *weight;          /* or */
-    sl_tensor *vector;
+    sl_tensor *vector;          /* or neither: it was read already */
 } sl_bound;
 
 struct sl_loader {

@@ -3,8 +3,9 @@
 #include "model.h"
 
 #include "loader.h"
-#include "plan.h"
+#include "session.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* A terminated copy of a text key, up to its first NUL; "" if it is absent or something else. */
@@ -93,11 +94,16 @@ static sl_status open_devices(sl_model *model, const char *spec, const sl_backen
 static sl_status check_plan(const sl_model *model)
 {
     sl_kv kv;
-    sl_plan plan;
+    sl_pictures pictures = { 0 };
+    sl_plan plan, seeing;
+    size_t arena[SL_MAX_DEVICES];
     SL_TRY(sl_kv_init(&kv, model, SL_TYPE_F16, 1));
-    sl_status status = sl_plan_make(&plan, model, &kv, 1);
-    if (status == SL_OK)
+    sl_status status = sl_pictures_init(&pictures, model, SL_TYPE_F16);
+    if (status == SL_OK && (status = sl_session_plan(model, &kv, &pictures, 1, &plan, &seeing, arena)) == SL_OK) {
         sl_plan_free(&plan);
+        sl_plan_free(&seeing);
+    }
+    sl_pictures_free(&pictures);
     sl_kv_free(&kv, model);
     return status;
 }
@@ -113,9 +119,13 @@ static sl_status load_weights(sl_model *model, const sl_model_options *options, 
     model->arch = sl_arch_find(name.data, name.length);
     if (!model->arch)
         return sl_fail(SL_ERR_UNSUPPORTED, "key general.architecture: '%s' is not supported", sl_quote(quoted, name.data, name.length));
-    SL_TRY(sl_hparams_read(&model->hp, &model->mem, &model->log, gguf, model->arch->name, model->vocab ? sl_vocab_count(model->vocab) : 0));
+    if (model->arch->layout)
+        SL_TRY(model->arch->layout(model, options));
+    SL_TRY(sl_hparams_read(&model->hp, &model->mem, &model->log, gguf, model->arch, model->vocab ? sl_vocab_count(model->vocab) : 0));
     if (!model->hp.n_vocab)
         return sl_fail(SL_ERR_MISSING, "the files have no vocabulary and no vocab_size");
+    if (model->arch->read)
+        SL_TRY(model->arch->read(model));
     const sl_backend_options device = { .mem = &model->mem, .log = &model->log, .cpu_level = options->cpu_level, .arith = options->arith,
                                         .n_threads = options->n_threads, .plan_only = plan_only, .fail = sl_fail };
     SL_TRY(open_devices(model, options->backend, &device));
@@ -127,6 +137,14 @@ static sl_status load_weights(sl_model *model, const sl_model_options *options, 
         status = sl_loader_place(&loader);
     sl_loader_close(&loader);
     return status;
+}
+
+/* Says how the files are laid out although nothing is to be computed. */
+static void describe_layout(sl_model *model, const sl_model_options *options)
+{
+    const sl_arch *arch = sl_arch_find(model->architecture, strlen(model->architecture));
+    if (arch && arch->layout && arch->layout(model, options) != SL_OK)
+        snprintf(model->layout.sentence, sizeof model->layout.sentence, "not usable: %.480s", sl_last_error());
 }
 
 sl_status sl_model_open(sl_model **out, sl_parts *parts, const sl_mem *mem, const sl_model_options *options, int plan_only)
@@ -148,6 +166,8 @@ sl_status sl_model_open(sl_model **out, sl_parts *parts, const sl_mem *mem, cons
         status = sl_vocab_create(&model->vocab, mem, &model->log, &model->parts.parts[0].gguf, options->pre);
     if (status == SL_OK && options->parts == SL_PARTS_ALL)
         status = load_weights(model, options, plan_only);
+    else if (status == SL_OK)
+        describe_layout(model, options);
     if (status == SL_OK && options->parts == SL_PARTS_VOCABULARY && !model->vocab)
         status = sl_fail(SL_ERR_MISSING, "the files have no vocabulary");
     if (status != SL_OK)

@@ -21,6 +21,7 @@ struct sl_model {
     sl_parts parts;
     sl_vocab *vocab;            /* NULL: the files have none */
     const sl_arch *arch;        /* NULL unless weights were asked for */
+    sl_layout layout;
     sl_hparams hp;
     void *weights;              /* of the architecture */
     sl_device devices[SL_MAX_DEVICES];

@@ -104,7 +104,7 @@ void sl_op_add_gated(sl_pass *pass, sl_tensor x, sl_tensor y, sl_tensor gate, sl
 /* to = from, F32; from has the shape of `to`, or is one row that every row receives. Elements of either may lie apart (sl_view_every). */
 void sl_op_copy_to(sl_pass *pass, sl_tensor to, sl_tensor from);
 /* Attention to spans of keys instead of all earlier ones. Caches as in sl_op_attention, key i in page i / 64. spans I32 [2, n_span]: first key and
- * end of each, ascending, disjoint, possibly empty; ranges I32 [2, n_tok]: token t sees the keys of the spans from number ranges[0, t] to before ranges[1, t].
+ * end of each, possibly empty; ranges I32 [2, n_tok]: token t sees the keys of the spans from number ranges[0, t] to before ranges[1, t], which are ascending and disjoint.
  * dst[d_head, n_head, n_tok]; a token that sees no key gets zeros. Keys that nobody sees may be anything, also not a number. */
 sl_tensor sl_op_span_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor spans, sl_tensor ranges, float scale);
 

@@ -1,14 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* plan.c - inputs, the architecture's forward and head, logits out: the same calls whether they are planned or run. */
+/* plan.c - planning and running a pass; the pass over text: inputs, the architecture's forward and head, logits out. */
 #include "plan.h"
 
-static void compute(sl_pass *pass, const sl_model *model, const sl_work *work)
+/* I32 [n0, n1] of the host. */
+static sl_tensor input_rows(sl_pass *pass, int64_t n0, int64_t n1, const int32_t *host)
 {
-    sl_batch batch = { .n_tok = work->n_tok, .kv = work->kv->layers };
+    return sl_view_slots(sl_view_heads(sl_pass_input(pass, SL_TYPE_I32, n0 * n1, host), n0));
+}
+
+static void sight_inputs(sl_pass *pass, sl_sight *sight, const sl_work_sight *from, int64_t n_tok)
+{
+    sight->kv = from->kv;
+    sight->spans[pass->device] = input_rows(pass, 2, from->n_spans, from->spans);
+    sight->ranges[pass->device] = input_rows(pass, 2, n_tok, from->ranges);
+    sight->marks[pass->device] = sl_pass_input(pass, SL_TYPE_I32, n_tok, from->marks);
+}
+
+void sl_text_pass(sl_pass *pass, const sl_model *model, const void *what)
+{
+    const sl_work *work = what;
+    sl_sight sight = { 0 };
+    sl_batch batch = { .n_tok = work->n_tok, .kv = work->kv->layers, .sight = work->sight ? &sight : NULL };
     for (int d = 0; d < pass->n_devices; d++) {
         pass->device = d;
         batch.positions[d] = sl_pass_input(pass, SL_TYPE_I32, work->n_tok, work->positions);
         batch.pages[d] = sl_pass_input(pass, SL_TYPE_I32, work->n_pages, work->pages);
+        if (work->sight)
+            sight_inputs(pass, &sight, work->sight, work->n_tok);
     }
     pass->device = model->io_device;
     batch.ids = sl_pass_input(pass, SL_TYPE_I32, work->n_tok, work->ids);
@@ -26,20 +44,25 @@ static void compute(sl_pass *pass, const sl_model *model, const sl_work *work)
     }
 }
 
-sl_status sl_plan_make(sl_plan *plan, const sl_model *model, const sl_kv *kv, int64_t n_batch)
+sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch)
+{
+    const sl_work work = { .n_tok = n_batch, .n_pages = kv->n_pages, .kv = kv, .sight = sight, .first_row = n_batch > SL_HEAD_ROWS ? n_batch - SL_HEAD_ROWS : 0 };
+    return sl_plan_make(plan, model, sl_text_pass, &work);
+}
+
+sl_status sl_plan_make(sl_plan *plan, const sl_model *model, sl_pass_fn *fn, const void *work)
 {
     *plan = (sl_plan) { .mem = &model->mem };
     sl_pass pass;
     sl_pass_begin(&pass, model->devices, model->n_devices, plan, 1, NULL);
-    const sl_work work = { .n_tok = n_batch, .n_pages = kv->n_pages, .kv = kv, .first_row = n_batch > SL_HEAD_ROWS ? n_batch - SL_HEAD_ROWS : 0 };
-    compute(&pass, model, &work);
+    fn(&pass, model, work);
     sl_status status = sl_pass_end(&pass);
     if (status != SL_OK)
         sl_plan_free(plan);
     return status;
 }
 
-sl_status sl_plan_run(sl_plan *plan, const sl_model *model, void *const *memory, const sl_work *work, const atomic_int *cancel)
+sl_status sl_plan_run(sl_plan *plan, const sl_model *model, void *const *memory, sl_pass_fn *fn, const void *work, const atomic_int *cancel)
 {
     int begun = 0;
     sl_status status = SL_OK;
@@ -50,7 +73,7 @@ sl_status sl_plan_run(sl_plan *plan, const sl_model *model, void *const *memory,
     else {
         sl_pass pass;
         sl_pass_begin(&pass, model->devices, model->n_devices, plan, 0, memory);
-        compute(&pass, model, work);
+        fn(&pass, model, work);
         status = sl_pass_end(&pass);
     }
     while (begun-- > 0) {

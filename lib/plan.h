@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* plan.h - one forward pass of a model, planned or run by the same code. */
+/* plan.h - passes of a model, planned or run by the same code: over text, and in pictures.h over a picture. */
 #ifndef SL_PLAN_H
 #define SL_PLAN_H
 
@@ -8,20 +8,38 @@
 /* Most rows of logits that are computed at once: bounds the arena beside large vocabularies. */
 enum { SL_HEAD_ROWS = 32 };
 
-/* What a pass is about. While planning only the numbers count. */
+/* The calls of one pass; `work` says what it is about. While planning only its numbers count, its pointers are not looked at. */
+typedef void sl_pass_fn(sl_pass *pass, const sl_model *model, const void *work);
+
+/* Fills `plan` (freed by sl_plan_free) for passes of up to the sizes in `work`; fails if an operation has no implementation. */
+sl_status sl_plan_make(sl_plan *plan, const sl_model *model, sl_pass_fn *fn, const void *work);
+/* Runs one pass in arenas of plan->arena[d] bytes. */
+sl_status sl_plan_run(sl_plan *plan, const sl_model *model, void *const *memory, sl_pass_fn *fn, const void *work, const atomic_int *cancel);
+
+/* What the tokens of a pass see of pictures. */
+typedef struct sl_work_sight {
+    const sl_kv_layer *kv;      /* [n_layer] of the pictures */
+    int64_t n_spans;
+    const int32_t *spans;       /* [2 * n_spans] */
+    const int32_t *ranges;      /* [2 * n_tok] */
+    const int32_t *marks;       /* [n_tok] */
+} sl_work_sight;
+
+/* A pass over text. */
 typedef struct sl_work {
     int64_t n_tok, n_pages;
     const int32_t *ids;         /* [n_tok] */
     const int32_t *positions;   /* [n_tok] */
     const int32_t *pages;       /* [n_pages] */
     const sl_kv *kv;
+    const sl_work_sight *sight; /* NULL: no token sees a picture */
     int64_t first_row;          /* logits are wanted for tokens first_row .. n_tok - 1; n_tok: none */
     float *logits;              /* [n_vocab, n_tok - first_row] */
 } sl_work;
 
-/* Fills `plan` (freed by sl_plan_free) for passes of up to n_batch tokens; fails if an operation has no implementation. */
-sl_status sl_plan_make(sl_plan *plan, const sl_model *model, const sl_kv *kv, int64_t n_batch);
-/* Runs one pass in arenas of plan->arena[d] bytes. */
-sl_status sl_plan_run(sl_plan *plan, const sl_model *model, void *const *memory, const sl_work *work, const atomic_int *cancel);
+/* The sl_pass_fn over an sl_work. */
+void sl_text_pass(sl_pass *pass, const sl_model *model, const void *work);
+/* A plan of it for passes of up to n_batch tokens. */
+sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch);
 
 #endif

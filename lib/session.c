@@ -21,20 +21,40 @@ sl_status sl_session_sizes(const sl_model *model, const sl_session_options *opti
     return sl_kv_type(type, options->cache_type);
 }
 
+sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, int64_t n_batch, sl_plan *plan, sl_plan *seeing, size_t *arena_bytes)
+{
+    *seeing = (sl_plan) { .mem = &model->mem };
+    SL_TRY(sl_text_plan(plan, model, kv, NULL, n_batch));
+    if (pictures->kv) {
+        const sl_work_sight most = sl_pictures_sight(pictures, NULL, NULL);
+        sl_status status = sl_text_plan(seeing, model, kv, &most, n_batch);
+        if (status != SL_OK) {
+            sl_plan_free(plan);
+            return status;
+        }
+    }
+    for (int d = 0; d < model->n_devices; d++)
+        arena_bytes[d] = plan->arena[d] > seeing->arena[d] ? plan->arena[d] : seeing->arena[d];
+    return SL_OK;
+}
+
 static sl_status allocate(sl_session *s, sl_type cache_type)
 {
     const sl_mem *mem = &s->model->mem;
     SL_TRY(sl_kv_init(&s->kv, s->model, cache_type, s->n_ctx));
-    SL_TRY(sl_plan_make(&s->plan, s->model, &s->kv, s->n_batch));
+    SL_TRY(sl_pictures_init(&s->pictures, s->model, cache_type));
+    SL_TRY(sl_session_plan(s->model, &s->kv, &s->pictures, s->n_batch, &s->plan, &s->seeing, s->arena_bytes));
     s->tokens = sl_mem_alloc(mem, s->n_ctx, sizeof *s->tokens);
     s->positions = sl_mem_alloc(mem, s->n_batch, sizeof *s->positions);
+    s->ranges = sl_mem_alloc(mem, s->n_batch, 2 * sizeof *s->ranges);
+    s->marks = sl_mem_alloc(mem, s->n_batch, sizeof *s->marks);
     s->pages = sl_mem_alloc(mem, (size_t)s->kv.n_pages, sizeof *s->pages);
-    if (!s->tokens || !s->positions || !s->pages)
+    if (!s->tokens || !s->positions || !s->ranges || !s->marks || !s->pages)
         return SL_ERR_NOMEM;
     for (int64_t i = 0; i < s->kv.n_pages; i++)
         s->pages[i] = (int32_t)i;
     for (int d = 0; d < s->model->n_devices; d++)
-        SL_TRY(s->model->devices[d].backend->alloc(s->model->devices[d].handle, s->plan.arena[d], &s->arena[d]));
+        SL_TRY(s->model->devices[d].backend->alloc(s->model->devices[d].handle, s->arena_bytes[d], &s->arena[d]));
     return sl_kv_alloc(&s->kv, s->model);
 }
 
@@ -49,7 +69,7 @@ sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_op
     s->model = model;
     s->n_ctx = n_ctx;
     s->n_batch = n_batch;
-    s->plan.mem = &model->mem;
+    s->plan.mem = s->seeing.mem = &model->mem;
     atomic_init(&s->cancel, 0);
     sl_status status = allocate(s, type);
     if (status != SL_OK)
@@ -64,11 +84,15 @@ void sl_session_close(sl_session *s)
     const sl_model *model = s->model;
     for (int d = 0; d < model->n_devices; d++)
         if (s->arena[d])
-            model->devices[d].backend->free(model->devices[d].handle, s->arena[d], s->plan.arena[d]);
+            model->devices[d].backend->free(model->devices[d].handle, s->arena[d], s->arena_bytes[d]);
     sl_kv_free(&s->kv, model);
+    sl_pictures_free(&s->pictures);
     sl_plan_free(&s->plan);
+    sl_plan_free(&s->seeing);
     sl_mem_free(&model->mem, s->tokens);
     sl_mem_free(&model->mem, s->positions);
+    sl_mem_free(&model->mem, s->ranges);
+    sl_mem_free(&model->mem, s->marks);
     sl_mem_free(&model->mem, s->pages);
     sl_mem_free(&model->mem, s);
 }
@@ -77,9 +101,16 @@ static sl_status check(const sl_session *s, const sl_token *ids, size_t n_ids)
 {
     if (n_ids > s->n_ctx - s->length)
         return sl_fail(SL_ERR_FULL, "session: %zu tokens do not fit behind %zu of %u", n_ids, s->length, s->n_ctx);
-    for (size_t i = 0; i < n_ids; i++)
-        if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->hp.n_vocab)
-            return sl_fail(SL_ERR_RANGE, "session: token %d at index %zu, the vocabulary has %u", ids[i], i, s->model->hp.n_vocab);
+    const sl_hparams *hp = &s->model->hp;
+    size_t waiting = s->pictures.n - s->pictures.n_placed;
+    for (size_t i = 0; i < n_ids; i++) {
+        if (ids[i] < 0 || (uint32_t)ids[i] >= hp->n_token)
+            return sl_fail(SL_ERR_RANGE, "session: token %d at index %zu, the vocabulary has %u", ids[i], i, hp->n_token);
+        if ((uint32_t)ids[i] < hp->n_vocab)
+            continue;
+        if (!waiting--)
+            return sl_fail(SL_ERR_STATE, "session: the image token at index %zu has no picture; add it to the session first", i);
+    }
     return SL_OK;
 }
 
@@ -96,10 +127,13 @@ static sl_status pass(sl_session *s, const sl_token *ids, size_t n, float *logit
 {
     for (size_t i = 0; i < n; i++)
         s->positions[i] = (int32_t)(s->length + i);
+    size_t n_placed = 0;
+    const int seeing = s->pictures.n && sl_pictures_look(&s->pictures, ids, n, s->length, s->ranges, s->marks, &n_placed);
+    const sl_work_sight sight = sl_pictures_sight(&s->pictures, s->ranges, s->marks);
     const sl_work work = { .n_tok = (int64_t)n, .n_pages = s->kv.n_pages, .ids = ids, .positions = s->positions, .pages = s->pages, .kv = &s->kv,
-                           .first_row = (int64_t)(n - n_rows), .logits = logits };
+                           .sight = seeing ? &sight : NULL, .first_row = (int64_t)(n - n_rows), .logits = logits };
     const uint64_t start = sl_clock_ns();
-    sl_status status = sl_plan_run(&s->plan, s->model, s->arena, &work, &s->cancel);
+    sl_status status = sl_plan_run(seeing ? &s->seeing : &s->plan, s->model, s->arena, sl_text_pass, &work, &s->cancel);
     s->busy_ns += sl_clock_ns() - start;
     if (status == SL_OK)
         status = check_logits(logits, n_rows * s->model->hp.n_vocab);
@@ -108,6 +142,7 @@ static sl_status pass(sl_session *s, const sl_token *ids, size_t n, float *logit
     for (size_t i = 0; i < n; i++)
         s->tokens[s->length + i] = ids[i];
     s->length += n;
+    s->pictures.n_placed = n_placed;
     s->n_passes++;
     s->n_tokens += n;
     return SL_OK;
@@ -128,4 +163,10 @@ sl_status sl_session_append(sl_session *s, const sl_token *ids, size_t n_ids, fl
             logits += rows * s->model->hp.n_vocab;
     }
     return SL_OK;
+}
+
+void sl_session_rewind_to(sl_session *s, size_t length, int forget)
+{
+    s->length = length;
+    sl_pictures_rewind(&s->pictures, length, forget);
 }

@@ -19,6 +19,7 @@ extern "C" {
 #define SL_LIMIT_IMAGE_SIDE 32768               /**< pixels along one side */
 #define SL_LIMIT_IMAGE_PIXELS 100663296         /**< pixels in all (96 Mi) */
 #define SL_LIMIT_IMAGE_BYTES 268435456          /**< bytes of an encoded picture */
+#define SL_LIMIT_IMAGES 256                     /**< pictures of a session */
 /** @} */
 
 /** A decoded picture. Opaque. */

@@ -1,37 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* arch/llama.c - Llama 1, 2, 3, 3.x, Mistral, Mixtral and fine-tunes in that layout: one loop, the differences are hyper-parameters and the
  * presence of tensors. Mathematics: Touvron et al., arXiv 2302.13971; grouped queries: Ainslie et al., arXiv 2305.13245; Mixtral: arXiv 2401.04088. */
-#include "arith.h"
-#include "model.h"
+#include "llama.h"
 
-typedef struct layer {
-    sl_tensor attn_norm, ffn_norm;                              /* [n_embd] */
-    sl_weight attn_q, attn_k, attn_v, attn_qkv, attn_output;    /* q, k, v apart, or their rows one after the other in qkv */
-    sl_tensor bq, bk, bv, bqkv, bo;
-    sl_weight ffn_gate, ffn_up, ffn_down;                       /* dense layers */
-    sl_tensor bgate, bup, bdown;
-    sl_weight router, gate_exps, up_exps, down_exps;            /* layers with experts */
-} layer;
+#include "arith.h"
+
+typedef sl_llama_layer layer;
 
 typedef struct llama {
-    sl_weight token_embd, output;       /* output: empty where the embedding serves */
-    sl_tensor output_norm;
-    sl_tensor freq[SL_MAX_DEVICES];     /* F64 [d_head / 2] */
-    float magnitude;
+    sl_llama_frame frame;
     layer *layers;
 } llama;
 
-#define M(member) offsetof(llama, member)
-static const sl_tensor_row model_rows[] = {
-    { "token_embd.weight", SL_ROW_MATRIX, 1, M(token_embd), { SL_DIM_EMBD, SL_DIM_VOCAB } },
-    { "output_norm.weight", SL_ROW_VECTOR, 1, M(output_norm), { SL_DIM_EMBD } },
-    { "output.weight", SL_ROW_MATRIX, 0, M(output), { SL_DIM_EMBD, SL_DIM_VOCAB } },
+#define F(member) offsetof(sl_llama_frame, member)
+static const sl_tensor_row frame_rows[] = {
+    { "token_embd.weight", SL_ROW_MATRIX, 1, F(token_embd), { SL_DIM_EMBD, SL_DIM_TOKENS } },
+    { "output_norm.weight", SL_ROW_VECTOR, 1, F(output_norm), { SL_DIM_EMBD } },
+    { "output.weight", SL_ROW_MATRIX, 0, F(output), { SL_DIM_EMBD, SL_DIM_VOCAB } },
 };
 
 #define L(member) offsetof(layer, member)
-static const sl_tensor_row layer_rows[] = {
+static const sl_tensor_row attention_rows[] = {
     { "attn_norm.weight", SL_ROW_VECTOR, 1, L(attn_norm), { SL_DIM_EMBD } },
-    { "ffn_norm.weight", SL_ROW_VECTOR, 1, L(ffn_norm), { SL_DIM_EMBD } },
     { "attn_output.weight", SL_ROW_MATRIX, 1, L(attn_output), { SL_DIM_Q, SL_DIM_EMBD } },
     { "attn_output.bias", SL_ROW_VECTOR, 0, L(bo), { SL_DIM_EMBD } },
 };
@@ -47,6 +37,9 @@ static const sl_tensor_row fused_rows[] = {
     { "attn_qkv.weight", SL_ROW_MATRIX, 0, L(attn_qkv), { SL_DIM_EMBD, SL_DIM_QKV } },
     { "attn_qkv.bias", SL_ROW_VECTOR, 0, L(bqkv), { SL_DIM_QKV } },
 };
+static const sl_tensor_row ffn_rows[] = {
+    { "ffn_norm.weight", SL_ROW_VECTOR, 1, L(ffn_norm), { SL_DIM_EMBD } },
+};
 static const sl_tensor_row dense_rows[] = {
     { "ffn_gate.weight", SL_ROW_MATRIX, 1, L(ffn_gate), { SL_DIM_EMBD, SL_DIM_FF } },
     { "ffn_up.weight", SL_ROW_MATRIX, 1, L(ffn_up), { SL_DIM_EMBD, SL_DIM_FF } },
@@ -61,38 +54,46 @@ static const sl_tensor_row expert_rows[] = {
     { "ffn_up_exps.weight", SL_ROW_MATRIX, 1, L(up_exps), { SL_DIM_EMBD, SL_DIM_FF, SL_DIM_EXPERT } },
     { "ffn_down_exps.weight", SL_ROW_MATRIX, 1, L(down_exps), { SL_DIM_FF, SL_DIM_EMBD, SL_DIM_EXPERT } },
 };
-#define BIND(rows, l, target) SL_TRY(sl_loader_bind(loader, rows, sizeof rows / sizeof *rows, l, target))
 
-static sl_status bind_layers(sl_loader *loader, const sl_hparams *hp, layer *layers)
+sl_status sl_llama_bind_attention(sl_loader *loader, int l, sl_llama_layer *y)
 {
-    for (int l = 0; l < (int)hp->n_layer; l++) {
-        layer *y = &layers[l];
-        BIND(layer_rows, l, y);
-        BIND(fused_rows, l, y);
-        if (!y->attn_qkv.name)
-            BIND(split_rows, l, y);
-        if (hp->n_expert)
-            BIND(expert_rows, l, y);
-        else
-            BIND(dense_rows, l, y);
-    }
+    SL_BIND(loader, attention_rows, l, y);
+    SL_BIND(loader, fused_rows, l, y);
+    if (!y->attn_qkv.name)
+        SL_BIND(loader, split_rows, l, y);
+    return SL_OK;
+}
+
+sl_status sl_llama_bind_ffn(sl_loader *loader, int l, sl_llama_layer *y)
+{
+    SL_BIND(loader, ffn_rows, l, y);
+    if (sl_loader_hparams(loader)->n_expert)
+        SL_BIND(loader, expert_rows, l, y);
+    else
+        SL_BIND(loader, dense_rows, l, y);
     return SL_OK;
 }
 
 /* Frequencies for rope, with the factors of Llama 3 if the file has them. */
-static sl_status bind_rope(sl_loader *loader, const sl_hparams *hp, llama *m)
+static sl_status bind_rope(sl_loader *loader, const sl_hparams *hp, sl_llama_frame *frame)
 {
     const sl_mem *mem = sl_loader_mem(loader);
     float *factors = NULL;
     double *freq = sl_mem_alloc(mem, hp->d_head / 2, sizeof *freq);
     sl_status status = freq ? sl_loader_read(loader, "rope_freqs.weight", hp->d_head / 2, &factors) : SL_ERR_NOMEM;
     if (status == SL_OK || status == SL_ERR_MISSING)
-        status = sl_rope_frequencies(hp, factors, freq, &m->magnitude);
+        status = sl_rope_frequencies(hp, factors, freq, &frame->magnitude);
     if (status == SL_OK)
-        status = sl_loader_constant(loader, SL_TYPE_F64, hp->d_head / 2, freq, m->freq);
+        status = sl_loader_constant(loader, SL_TYPE_F64, hp->d_head / 2, freq, frame->freq);
     sl_mem_free(mem, factors);
     sl_mem_free(mem, freq);
     return status;
+}
+
+sl_status sl_llama_bind_frame(sl_loader *loader, sl_llama_frame *frame)
+{
+    SL_BIND(loader, frame_rows, -1, frame);
+    return bind_rope(loader, sl_loader_hparams(loader), frame);
 }
 
 static sl_status llama_bind(sl_loader *loader, void **weights)
@@ -102,9 +103,12 @@ static sl_status llama_bind(sl_loader *loader, void **weights)
     llama *m = *weights = sl_mem_alloc(mem, 1, sizeof *m);
     if (!m || !(m->layers = sl_mem_alloc(mem, hp->n_layer, sizeof *m->layers)))
         return SL_ERR_NOMEM;
-    BIND(model_rows, -1, m);
-    SL_TRY(bind_layers(loader, hp, m->layers));
-    return bind_rope(loader, hp, m);
+    SL_TRY(sl_llama_bind_frame(loader, &m->frame));
+    for (int l = 0; l < (int)hp->n_layer; l++) {
+        SL_TRY(sl_llama_bind_attention(loader, l, &m->layers[l]));
+        SL_TRY(sl_llama_bind_ffn(loader, l, &m->layers[l]));
+    }
+    return SL_OK;
 }
 
 static void llama_free(void *weights, const sl_mem *mem)
@@ -136,8 +140,7 @@ static void project(sl_pass *p, const sl_hparams *hp, int l, const layer *y, sl_
     *q = sl_view_heads(*q, hp->d_head), *k = sl_view_heads(*k, hp->d_head), *v = sl_view_heads(*v, hp->d_head);
 }
 
-/* x += attention(norm(x)) */
-static void attention(sl_pass *p, const sl_hparams *hp, int l, const layer *y, const sl_batch *b, sl_tensor angles, sl_tensor x)
+void sl_llama_attention(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_layer *y, const sl_batch *b, sl_tensor angles, sl_tensor x)
 {
     sl_tensor q, k, v, positions = b->positions[p->device], pages = b->pages[p->device];
     sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->attn_norm, hp->rms_epsilon));
@@ -173,32 +176,47 @@ static sl_tensor experts(sl_pass *p, const sl_hparams *hp, const layer *y, sl_ac
     return sl_op_expert_sum(p, sl_op_matmul_expert(p, &y->down_exps, &h, ids), weights);
 }
 
+sl_tensor sl_llama_ffn(sl_pass *p, const sl_hparams *hp, const sl_llama_layer *y, sl_tensor x)
+{
+    sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->ffn_norm, hp->rms_epsilon));
+    return hp->n_expert ? experts(p, hp, y, &a) : dense(p, y, &a);
+}
+
+sl_tensor sl_llama_angles(sl_pass *p, const sl_llama_frame *frame, const sl_batch *b)
+{
+    return sl_op_rope_angles(p, b->positions[p->device], frame->freq[p->device], frame->magnitude);
+}
+
 static sl_tensor llama_forward(sl_pass *p, const sl_model *model, const sl_batch *b)
 {
     const llama *m = model->weights;
     const sl_hparams *hp = &model->hp;
-    sl_tensor angles[SL_MAX_DEVICES] = { 0 };                               /* [2, d_head / 2, n_tok] */
-    sl_tensor x = sl_op_get_rows(p, &m->token_embd, b->ids);                /* [n_embd, n_tok] */
+    sl_tensor angles[SL_MAX_DEVICES] = { 0 };
+    sl_tensor x = sl_op_get_rows(p, &m->frame.token_embd, b->ids);          /* [n_embd, n_tok] */
     for (int l = 0; l < (int)hp->n_layer; l++) {
         const layer *y = &m->layers[l];
         x = sl_pass_move(p, x, model->layer_device[l]);
         if (!sl_tensor_is(&angles[p->device]))
-            angles[p->device] = sl_op_rope_angles(p, b->positions[p->device], m->freq[p->device], m->magnitude);
+            angles[p->device] = sl_llama_angles(p, &m->frame, b);
         sl_mark mark = sl_pass_mark(p);
-        attention(p, hp, l, y, b, angles[p->device], x);
+        sl_llama_attention(p, hp, l, y, b, angles[p->device], x);
         sl_pass_release(p, mark);
-        sl_act c = sl_act_of(sl_op_rms_norm(p, x, y->ffn_norm, hp->rms_epsilon));
-        sl_op_add_to(p, x, hp->n_expert ? experts(p, hp, y, &c) : dense(p, y, &c));
+        sl_op_add_to(p, x, sl_llama_ffn(p, hp, y, x));
         sl_pass_release(p, mark);
     }
     return sl_pass_move(p, x, model->io_device);
 }
 
-static sl_tensor llama_head(sl_pass *p, const sl_model *model, sl_tensor hidden)
+sl_tensor sl_llama_head(sl_pass *p, const sl_hparams *hp, const sl_llama_frame *frame, sl_tensor hidden)
 {
-    const llama *m = model->weights;
-    sl_act x = sl_act_of(sl_op_rms_norm(p, hidden, m->output_norm, model->hp.rms_epsilon));
-    return sl_op_matmul(p, m->output.name ? &m->output : &m->token_embd, &x);
+    sl_act x = sl_act_of(sl_op_rms_norm(p, hidden, frame->output_norm, hp->rms_epsilon));
+    return sl_op_matmul(p, frame->output.name ? &frame->output : &frame->token_embd, &x);
 }
 
-const sl_arch sl_arch_llama = { .name = "llama", .bind = llama_bind, .free = llama_free, .forward = llama_forward, .head = llama_head };
+static sl_tensor llama_head(sl_pass *p, const sl_model *model, sl_tensor hidden)
+{
+    return sl_llama_head(p, &model->hp, &((const llama *)model->weights)->frame, hidden);
+}
+
+const sl_arch sl_arch_llama = { .name = "llama", .defaults = { .rope_base = 10000.0f, .rope_attn_factor = 1.0f },
+                               .bind = llama_bind, .free = llama_free, .forward = llama_forward, .head = llama_head };

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/* pictures.c - a picture's way into a session: tiles, patches, the encoder's pass, keys and values; and who sees what. */
+#include "pictures.h"
+
+#include "platform.h"
+
+#include <string.h>
+
+/* ---- sizes ---- */
+
+static int64_t pages_of(int64_t n_keys) { return (n_keys + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS; }
+static int64_t keys_most(const sl_vision *v) { return (int64_t)v->max_tiles * v->n_pos; }
+static int64_t patch_size(const sl_vision *v) { return (int64_t)v->patch_side * v->patch_side * v->n_channel; }
+
+/* First page that no picture uses. */
+static int64_t end_page(const sl_pictures *pictures)
+{
+    const sl_picture_place *last = pictures->n ? &pictures->places[pictures->n - 1] : NULL;
+    return last ? pages_of(last->first_key + last->n_keys) : 0;
+}
+
+/* ---- the encoder's pass ---- */
+
+/* One picture. While planning: the largest, without arrays. */
+typedef struct encoding {
+    const sl_kv_layer *kv;
+    const float *patches;
+    const int32_t *arrangement, *spans, *ranges, *positions, *pages;    /* positions: [most of both] 0, 1, ... */
+    const int32_t *key_positions;                                       /* [n_keys] */
+    int64_t n_keys, n_kv_pages;
+} encoding;
+
+static sl_tensor input_rows(sl_pass *pass, sl_type type, int64_t n0, int64_t n1, const void *host)
+{
+    return sl_view_slots(sl_view_heads(sl_pass_input(pass, type, n0 * n1, host), n0));
+}
+
+static void encode_pass(sl_pass *pass, const sl_model *model, const void *what)
+{
+    const encoding *e = what;
+    const sl_vision *v = &model->hp.vision;
+    const int64_t n_pos = (int64_t)v->max_tiles * v->n_pos_padded;
+    sl_tensor positions[SL_MAX_DEVICES] = { 0 }, pages[SL_MAX_DEVICES] = { 0 };
+    for (int d = 0; d < pass->n_devices; d++) {
+        pass->device = d;
+        positions[d] = sl_pass_input(pass, SL_TYPE_I32, e->n_keys, e->key_positions);
+        pages[d] = sl_pass_input(pass, SL_TYPE_I32, e->n_kv_pages, e->pages);
+    }
+    pass->device = model->io_device;
+    const sl_picture picture = {
+        .patches = input_rows(pass, SL_TYPE_F32, patch_size(v), (int64_t)v->max_tiles * v->n_patch, e->patches),
+        .arrangement = sl_pass_input(pass, SL_TYPE_I32, 1, e->arrangement),
+        .spans = input_rows(pass, SL_TYPE_I32, 2, 1 + v->max_tiles, e->spans),
+        .ranges = input_rows(pass, SL_TYPE_I32, 2, n_pos, e->ranges),
+        .positions = sl_pass_input(pass, SL_TYPE_I32, n_pos, e->positions),
+        .pages = sl_pass_input(pass, SL_TYPE_I32, pages_of(n_pos), e->pages),
+    };
+    sl_tensor vectors = sl_view_tokens(model->arch->encode(pass, model, &picture), 0, e->n_keys);
+    for (uint32_t l = 0; l < model->hp.n_layer; l++)
+        if (model->hp.cross[l]) {
+            vectors = sl_pass_move(pass, vectors, model->layer_device[l]);
+            const sl_mark mark = sl_pass_mark(pass);
+            model->arch->remember(pass, model, (int)l, vectors, &e->kv[l], positions[pass->device], pages[pass->device]);
+            sl_pass_release(pass, mark);
+        }
+}
+
+/* ---- what goes into it ---- */
+
+/* The host's side of an encoding. */
+typedef struct inputs {
+    float *tiles, *patches;
+    int32_t *spans, *ranges, *positions, *key_positions, *pages;
+    int32_t arrangement;
+} inputs;
+
+static void inputs_free(inputs *in, const sl_mem *mem)
+{
+    sl_mem_free(mem, in->tiles);
+    sl_mem_free(mem, in->patches);
+    sl_mem_free(mem, in->spans);
+    sl_mem_free(mem, in->ranges);
+    sl_mem_free(mem, in->positions);
+    sl_mem_free(mem, in->key_positions);
+    sl_mem_free(mem, in->pages);
+}
+
+/* Tiles [side, side, channel, n_tile] to patches [patch, patch, channel, patch of the tile, tile]. */
+static void cut_patches(const sl_vision *v, int64_t n_tile, const float *tiles, float *patches)
+{
+    const int64_t side = v->tile_side, p = v->patch_side, per_side = side / p;
+    for (int64_t t = 0; t < n_tile; t++)
+        for (int64_t row = 0; row < per_side; row++)
+            for (int64_t column = 0; column < per_side; column++)
+                for (int64_t c = 0; c < v->n_channel; c++)
+                    for (int64_t y = 0; y < p; y++, patches += p)
+                        memcpy(patches, tiles + ((t * v->n_channel + c) * side + row * p + y) * side + column * p, (size_t)p * sizeof *patches);
+}
+
+/* Span 0 is everything, spans 1 .. n_tile are the used tiles without their padding. A position of those sees everything, any other one (padding, and
+ * all of a tile that is not used) only them. */
+static void mark_visible(const sl_vision *v, int32_t n_tile, int32_t *spans, int32_t *ranges)
+{
+    const int32_t n = (int32_t)v->n_pos, padded = (int32_t)v->n_pos_padded;
+    spans[0] = 0, spans[1] = (int32_t)v->max_tiles * padded;
+    for (int32_t t = 0; t < n_tile; t++)
+        spans[2 * t + 2] = t * padded, spans[2 * t + 3] = t * padded + n;
+    for (int32_t t = 0; t < (int32_t)v->max_tiles; t++)
+        for (int32_t i = 0; i < padded; i++, ranges += 2) {
+            const int live = t < n_tile && i < n;
+            ranges[0] = live ? 0 : 1;
+            ranges[1] = live ? 1 : 1 + n_tile;
+        }
+}
+
+static sl_status inputs_make(inputs *in, const sl_mem *mem, const sl_vision *v, const sl_image *image, int64_t first_key, int64_t n_pages, int32_t *n_tile)
+{
+    const size_t n_pos = (size_t)v->max_tiles * v->n_pos_padded, n_keys = (size_t)keys_most(v), most_pages = (size_t)(n_pages > pages_of((int64_t)n_pos) ? n_pages : pages_of((int64_t)n_pos));
+    const size_t tile_values = (size_t)v->tile_side * v->tile_side * v->n_channel;
+    sl_tiling tiling;
+    *in = (inputs) { 0 };
+    SL_TRY(sl_tiling_choose(&tiling, image->width, image->height, v->tile_side, v->max_tiles));
+    *n_tile = tiling.tiles_high * tiling.tiles_wide;
+    in->arrangement = tiling.id;
+    in->tiles = sl_mem_alloc(mem, (size_t)*n_tile * tile_values, sizeof *in->tiles);
+    in->patches = sl_mem_alloc(mem, (size_t)v->max_tiles * v->n_patch * (size_t)patch_size(v), sizeof *in->patches);   /* zeroed: tiles that are not used */
+    in->spans = sl_mem_alloc(mem, 2 * (size_t)(1 + v->max_tiles), sizeof *in->spans);
+    in->ranges = sl_mem_alloc(mem, 2 * n_pos, sizeof *in->ranges);
+    in->positions = sl_mem_alloc(mem, n_pos, sizeof *in->positions);
+    in->key_positions = sl_mem_alloc(mem, n_keys, sizeof *in->key_positions);
+    in->pages = sl_mem_alloc(mem, most_pages, sizeof *in->pages);
+    if (!in->tiles || !in->patches || !in->spans || !in->ranges || !in->positions || !in->key_positions || !in->pages)
+        return SL_ERR_NOMEM;
+    SL_TRY(sl_image_tiles(image, &tiling, v->tile_side, v->mean, v->deviation, in->tiles));
+    cut_patches(v, *n_tile, in->tiles, in->patches);
+    mark_visible(v, *n_tile, in->spans, in->ranges);
+    for (size_t i = 0; i < n_pos; i++)
+        in->positions[i] = (int32_t)i;
+    for (size_t i = 0; i < n_keys; i++)
+        in->key_positions[i] = (int32_t)(first_key + (int64_t)i);
+    for (size_t i = 0; i < most_pages; i++)
+        in->pages[i] = (int32_t)i;
+    return SL_OK;
+}
+
+/* ---- keys and values ---- */
+
+static sl_status copy_pages(const sl_model *model, uint32_t l, const sl_tensor *from, const sl_tensor *to)
+{
+    enum { PIECE = 1 << 20 };
+    const sl_device *d = &model->devices[model->layer_device[l]];
+    const size_t bytes = from->stride[3] * (size_t)(from->ne[3] < to->ne[3] ? from->ne[3] : to->ne[3]);
+    uint8_t *staging = sl_mem_alloc(&model->mem, 1, PIECE);
+    sl_status status = staging ? SL_OK : SL_ERR_NOMEM;
+    for (size_t at = 0; status == SL_OK && at < bytes; at += PIECE) {
+        const size_t n = bytes - at < PIECE ? bytes - at : PIECE;
+        status = d->backend->download(d->handle, staging, (const char *)from->data + at, n);
+        if (status == SL_OK)
+            status = d->backend->upload(d->handle, (char *)to->data + at, staging, n);
+    }
+    sl_mem_free(&model->mem, staging);
+    return status;
+}
+
+/* Makes one layer hold n_pages pages, what was there included. */
+static sl_status grow_layer(sl_pictures *pictures, uint32_t l, int64_t n_pages)
+{
+    sl_kv_layer *old = &pictures->kv[l], wider = { 0 };
+    uint64_t bytes = 0;
+    if (old->k.data && old->k.ne[3] >= n_pages)
+        return SL_OK;
+    SL_TRY(sl_kv_layer_shape(&wider, &pictures->model->hp, l, pictures->type, n_pages, &bytes));
+    sl_status status = sl_kv_layer_alloc(&wider, pictures->model, l);
+    if (status == SL_OK && old->k.data && (status = copy_pages(pictures->model, l, &old->k, &wider.k)) == SL_OK)
+        status = copy_pages(pictures->model, l, &old->v, &wider.v);
+    sl_kv_layer_free(status == SL_OK ? old : &wider, pictures->model, l);
+    if (status == SL_OK)
+        *old = wider;
+    return status;
+}
+
+static sl_status grow(sl_pictures *pictures, int64_t n_pages)
+{
+    for (uint32_t l = 0; l < pictures->model->hp.n_layer; l++)
+        if (pictures->model->hp.cross[l])
+            SL_TRY(grow_layer(pictures, l, n_pages));
+    pictures->n_pages = n_pages > pictures->n_pages ? n_pages : pictures->n_pages;
+    SL_TRY(sl_mem_grow(&pictures->model->mem, &pictures->places, pictures->n + 1, sizeof *pictures->places));
+    return sl_mem_grow(&pictures->model->mem, &pictures->spans, 2 * (pictures->n + 1), sizeof *pictures->spans);
+}
+
+static uint64_t bytes_of(const sl_pictures *pictures, int64_t n_pages)
+{
+    uint64_t bytes = 0;
+    for (uint32_t l = 0; pictures->kv && l < pictures->model->hp.n_layer; l++) {
+        sl_kv_layer layer;
+        if (pictures->model->hp.cross[l] && sl_kv_layer_shape(&layer, &pictures->model->hp, l, pictures->type, n_pages, &bytes) != SL_OK)
+            return UINT64_MAX;
+    }
+    return bytes;
+}
+
+uint64_t sl_pictures_bytes(const sl_pictures *pictures) { return pictures->n_pages ? bytes_of(pictures, pictures->n_pages) : 0; }
+uint64_t sl_pictures_bytes_each(const sl_pictures *pictures) { return pictures->kv ? bytes_of(pictures, pages_of(keys_most(&pictures->model->hp.vision))) : 0; }
+
+/* ---- pictures come and go ---- */
+
+sl_status sl_pictures_init(sl_pictures *pictures, const sl_model *model, sl_type type)
+{
+    const sl_hparams *hp = &model->hp;
+    *pictures = (sl_pictures) { .model = model, .type = type, .plan = { .mem = &model->mem } };
+    if (!hp->vision.max_tiles)
+        return SL_OK;
+    pictures->kv = sl_mem_alloc(&model->mem, hp->n_layer, sizeof *pictures->kv);
+    if (!pictures->kv)
+        return SL_ERR_NOMEM;
+    const int64_t n_pages = pages_of(keys_most(&hp->vision));
+    uint64_t bytes = 0;
+    sl_status status = SL_OK;
+    for (uint32_t l = 0; status == SL_OK && l < hp->n_layer; l++)
+        if (hp->cross[l])
+            status = sl_kv_layer_shape(&pictures->kv[l], hp, l, type, n_pages, &bytes);
+    const encoding most = { .kv = pictures->kv, .n_keys = keys_most(&hp->vision), .n_kv_pages = n_pages * SL_LIMIT_IMAGES };
+    if (status == SL_OK)
+        status = sl_plan_make(&pictures->plan, model, encode_pass, &most);
+    if (status != SL_OK)
+        sl_pictures_free(pictures);
+    return status;
+}
+
+void sl_pictures_free(sl_pictures *pictures)
+{
+    const sl_model *model = pictures->model;
+    if (!model)
+        return;
+    for (uint32_t l = 0; pictures->kv && l < model->hp.n_layer; l++)
+        sl_kv_layer_free(&pictures->kv[l], model, l);
+    sl_plan_free(&pictures->plan);
+    sl_mem_free(&model->mem, pictures->kv);
+    sl_mem_free(&model->mem, pictures->places);
+    sl_mem_free(&model->mem, pictures->spans);
+    *pictures = (sl_pictures) { 0 };
+}
+
+/* Runs the encoder's pass in memory that is held only so long. */
+static sl_status encode(sl_pictures *pictures, const encoding *e, const atomic_int *cancel)
+{
+    const sl_model *model = pictures->model;
+    void *arena[SL_MAX_DEVICES] = { 0 };
+    sl_status status = SL_OK;
+    for (int d = 0; status == SL_OK && d < model->n_devices; d++)
+        status = model->devices[d].backend->alloc(model->devices[d].handle, pictures->plan.arena[d], &arena[d]);
+    if (status == SL_OK)
+        status = sl_plan_run(&pictures->plan, model, arena, encode_pass, e, cancel);
+    for (int d = 0; d < model->n_devices; d++)
+        if (arena[d])
+            model->devices[d].backend->free(model->devices[d].handle, arena[d], pictures->plan.arena[d]);
+    return status;
+}
+
+sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const atomic_int *cancel)
+{
+    const sl_model *model = pictures->model;
+    const sl_vision *v = &model->hp.vision;
+    if (!v->max_tiles)
+        return sl_fail(SL_ERR_UNSUPPORTED, "session: this model takes no pictures");
+    if (pictures->n == SL_LIMIT_IMAGES)
+        return sl_fail(SL_ERR_LIMIT, "session: more than %d pictures", SL_LIMIT_IMAGES);
+    const uint64_t start = sl_clock_ns();
+    const int64_t first_page = end_page(pictures);
+    inputs in;
+    int32_t n_tile = 0;
+    sl_status status = inputs_make(&in, &model->mem, v, image, first_page * SL_PAGE_KEYS, first_page + pages_of(keys_most(v)), &n_tile);
+    const int64_t n_keys = (int64_t)n_tile * v->n_pos, n_pages = first_page + pages_of(n_keys);
+    if (status == SL_OK)
+        status = grow(pictures, n_pages);
+    const encoding e = { .kv = pictures->kv, .patches = in.patches, .arrangement = &in.arrangement, .spans = in.spans, .ranges = in.ranges, .positions = in.positions,
+                         .key_positions = in.key_positions, .pages = in.pages, .n_keys = n_keys, .n_kv_pages = n_pages };
+    if (status == SL_OK)
+        status = encode(pictures, &e, cancel);
+    inputs_free(&in, &model->mem);
+    if (status != SL_OK)
+        return status;
+    pictures->places[pictures->n] = (sl_picture_place) { first_page * SL_PAGE_KEYS, n_keys, 0 };
+    pictures->spans[2 * pictures->n] = (int32_t)(first_page * SL_PAGE_KEYS);
+    pictures->spans[2 * pictures->n + 1] = (int32_t)(first_page * SL_PAGE_KEYS + n_keys);
+    pictures->n++;
+    pictures->n_encoded++;
+    pictures->busy_ns += sl_clock_ns() - start;
+    return SL_OK;
+}
+
+void sl_pictures_rewind(sl_pictures *pictures, size_t length, int forget)
+{
+    while (pictures->n_placed && pictures->places[pictures->n_placed - 1].position >= length)
+        pictures->n_placed--;
+    if (forget)
+        pictures->n = pictures->n_placed;
+}
+
+/* ---- who sees what ---- */
+
+int sl_pictures_look(sl_pictures *pictures, const int32_t *ids, size_t n, size_t first, int32_t *ranges, int32_t *marks, size_t *n_placed)
+{
+    const int32_t token = pictures->model->hp.vision.token;
+    sl_picture_place *places = pictures->places;
+    size_t placed = pictures->n_placed, run = placed;       /* pictures run .. placed - 1 are seen: those whose tokens stand side by side */
+    int any = 0;
+    while (run > 1 && places[run - 1].position == places[run - 2].position + 1)
+        run--;
+    run -= run > 0;
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] == token) {
+            if (!placed || places[placed - 1].position + 1 != first + i)
+                run = placed;
+            places[placed++].position = first + i;
+        }
+        ranges[2 * i] = (int32_t)run;
+        ranges[2 * i + 1] = (int32_t)placed;
+        marks[i] = placed > run;
+        any |= marks[i];
+    }
+    *n_placed = placed;
+    return any;
+}
+
+sl_work_sight sl_pictures_sight(const sl_pictures *pictures, const int32_t *ranges, const int32_t *marks)
+{
+    return (sl_work_sight) { .kv = pictures->kv, .n_spans = ranges ? (int64_t)pictures->n : SL_LIMIT_IMAGES, .spans = pictures->spans, .ranges = ranges, .marks = marks };
+}
