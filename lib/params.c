@@ -2,6 +2,7 @@
 /* params.c - reads option structures and writes result structures of any age, and gives every option structure its defaults. */
 #include "params.h"
 
+#include <spacellama/chat.h>
 #include <spacellama/generate.h>
 #include <spacellama/model.h>
 #include <spacellama/session.h>
@@ -62,3 +63,4 @@ static sl_status write_default(void *out, size_t size)
 sl_status sl_model_options_default(sl_model_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_session_options_default(sl_session_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_generate_options_default(sl_generate_options *out, size_t size) { return write_default(out, size); }
+sl_status sl_chat_options_default(sl_chat_options *out, size_t size) { return write_default(out, size); }

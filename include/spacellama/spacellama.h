@@ -42,6 +42,7 @@
 #ifndef SPACELLAMA_SPACELLAMA_H
 #define SPACELLAMA_SPACELLAMA_H
 
+#include "chat.h"
 #include "generate.h"
 #include "host.h"
 #include "image.h"

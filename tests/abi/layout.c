@@ -50,6 +50,15 @@ SIZE(sl_session_stats, 56) MEMBER(sl_session_stats, size, 0) MEMBER(sl_session_s
 MEMBER(sl_session_stats, n_tokens, 16) MEMBER(sl_session_stats, n_threads, 24) MEMBER(sl_session_stats, busy_ns, 32)
 MEMBER(sl_session_stats, cache_bytes, 40) MEMBER(sl_session_stats, compute_bytes, 48)
 
+SIZE(sl_chat_part, 32) MEMBER(sl_chat_part, size, 0) MEMBER(sl_chat_part, text, 8) MEMBER(sl_chat_part, length, 16)
+MEMBER(sl_chat_part, image, 24)
+
+SIZE(sl_chat_message, 32) MEMBER(sl_chat_message, size, 0) MEMBER(sl_chat_message, role, 8)
+MEMBER(sl_chat_message, parts, 16) MEMBER(sl_chat_message, n_parts, 24)
+
+SIZE(sl_chat_options, 32) MEMBER(sl_chat_options, size, 0) MEMBER(sl_chat_options, format, 8)
+MEMBER(sl_chat_options, date, 16) MEMBER(sl_chat_options, flags, 24) MEMBER(sl_chat_options, reserved, 28)
+
 SIZE(sl_generate_options, 56) MEMBER(sl_generate_options, size, 0) MEMBER(sl_generate_options, max_tokens, 8)
 MEMBER(sl_generate_options, decode_flags, 12) MEMBER(sl_generate_options, sampler, 16) MEMBER(sl_generate_options, stop, 24)
 MEMBER(sl_generate_options, n_stop, 32) MEMBER(sl_generate_options, on_text, 40) MEMBER(sl_generate_options, user, 48)
@@ -71,6 +80,8 @@ VALUE(SL_LIMIT_IMAGE_SIDE, 32768) VALUE(SL_LIMIT_KEYS, 65536) VALUE(SL_LIMIT_KEY
 VALUE(SL_LIMIT_LAYERS, 1024) VALUE(SL_LIMIT_PARTS, 1024) VALUE(SL_LIMIT_STRING_BYTES, 16777216)
 VALUE(SL_LIMIT_TENSORS, 65536) VALUE(SL_LIMIT_TENSOR_NAME_BYTES, 64) VALUE(SL_LIMIT_THREADS, 512)
 VALUE(SL_LIMIT_TOKEN_BYTES, 65536) VALUE(SL_LIMIT_VOCABULARY, 1048576)
+
+VALUE(SL_LIMIT_CHAT_BYTES, 1073741824) VALUE(SL_LIMIT_CHAT_PARTS, 1048576) VALUE(SL_CHAT_CLOSED, 1)
 
 VALUE(SL_DECODE_SPECIAL, 1) VALUE(SL_DECODE_KEEP_SPACE, 2)
 
