@@ -217,6 +217,14 @@ static inline SL_FN uint16_t sl_float_to_bf16(float x)
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
+/* The numbers of bf16 arithmetic: to nearest, ties to even, and what is below 2^-40 in magnitude then becomes +0. Products of two such numbers and
+ * their sums are multiples of 2^-94: no subnormal arises, whatever a processor does with them. NaN stays NaN. */
+static inline SL_FN uint16_t sl_float_to_b16(float x)
+{
+    uint16_t b = sl_float_to_bf16(x);
+    return (b & 0x7fffu) < 87u << 7 ? 0 : b;
+}
+
 /* ---- binary64, for the angles of a pass (arith.c) ---- */
 
 #if defined(__cplusplus)

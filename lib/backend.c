@@ -78,9 +78,17 @@ sl_status sl_device_open(sl_device *device, const char *name, size_t name_length
         status = sl_fail_in(device->backend->open(&device->handle, options), place);
     } else if (status == SL_OK)
         status = device->backend->open(&device->handle, options);
-    if (status != SL_OK)
+    if (status == SL_OK)
+        device->float_form = options->arith && !strcmp(options->arith, "bf16") ? SL_ACT_B16 : SL_ACT_F32;
+    else
         sl_device_close(device, options->mem);
     return status;
+}
+
+sl_act_form sl_device_form(const sl_device *device, sl_type type)
+{
+    const sl_act_form form = sl_type_get((uint32_t)type)->form;
+    return form == SL_ACT_F32 ? device->float_form : form;
 }
 
 void sl_device_close(sl_device *device, const sl_mem *mem)

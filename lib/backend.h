@@ -63,7 +63,7 @@ typedef struct sl_backend_options {
     const sl_mem *mem;              /* copied by the backend */
     const sl_log *log;              /* copied by the backend */
     const char *cpu_level;          /* ceiling by name, or NULL */
-    const char *arith;              /* "f32" */
+    const char *arith;              /* of float weights: "f32" or "bf16"; NULL or "" is "f32". SL_ERR_UNSUPPORTED for those it has not */
     unsigned n_threads;             /* 0: its own choice */
     int plan_only;                  /* 1: nothing will be computed or placed; open no threads */
     /* How a module, which does not see the library's own, sets the sentence of a failure; returns `status`. Valid for the life of the device. */
@@ -118,11 +118,14 @@ typedef struct sl_device {
     const sl_backend *backend;
     void *handle;
     struct sl_module *module;       /* NULL for compiled-in backends */
+    sl_act_form float_form;         /* of activations beside float weights: SL_ACT_B16 in bf16 arithmetic, else SL_ACT_F32 */
 } sl_device;
 
 /* Opens a backend by name ("cpu", "blas", "cuda") or by the path of a module. */
 sl_status sl_device_open(sl_device *device, const char *name, size_t name_length, const sl_backend_options *options);
 void sl_device_close(sl_device *device, const sl_mem *mem);
+/* How activations stand beside a weight of this type on the device: for sl_weight. */
+sl_act_form sl_device_form(const sl_device *device, sl_type type);
 
 const char *sl_op_name(sl_op op);       /* "rms_norm" */
 

@@ -8,6 +8,7 @@
  *   sl_dot_<stem>(block, act, acc)       matrix types: acc plus the product with the activations `act` that lie beside this block, in the order
  *                                        that defines the result on every machine (docs/numerics.md). act: one float for float types,
  *                                        block values / 32 sl_block_a32 or one sl_block_a256 for the others (the form in SL_TYPES)
+ *   sl_b16_<stem>(block)                 float types: the value as bf16 arithmetic takes it
  *   sl_unpack_<stem>(block, ints)        quantized types: the integers in element order (sl_ints_32, sl_ints_256), for packers
  *
  * Valid C11 and CUDA (compiled with -fmad=false, without flush to zero). Types with blocks of 32 and the like: blocks_32.h, super-blocks of 256: blocks_k.h, code tables
@@ -38,6 +39,8 @@ static inline SL_FN int sl_high(uint8_t b) { return b >> 4; }
 typedef struct { int8_t q[32]; float d; int32_t sum; } sl_block_a32;
 /* sum[i]: of q[16 i] to q[16 i + 15]. */
 typedef struct { int8_t q[256]; int16_t sum[16]; float d; int32_t pad[3]; } sl_block_a256;
+/* bf16 arithmetic: upper halves of floats, rounded by sl_float_to_b16. */
+typedef struct { uint16_t v[32]; } sl_block_b16;
 SL_STATIC_ASSERT(sizeof(sl_block_a32) == 40, "a32");
 SL_STATIC_ASSERT(sizeof(sl_block_a256) == 304, "a256");
 
@@ -82,6 +85,20 @@ static inline SL_FN int sl_quantize_a256(const float *x, sl_block_a256 *a)
         a->sum[i] = (int16_t)sum;
     }
     memset(a->pad, 0, sizeof a->pad);
+    return bad;
+}
+
+/* n <= 32 numbers and zeros behind them. Returns 1, with all v zero, if one is not finite, or is not when rounded (from 0x1.ffp127 on), else 0. */
+static inline SL_FN int sl_quantize_b16(const float *x, int n, sl_block_b16 *a)
+{
+    int bad = 0;
+    memset(a, 0, sizeof *a);
+    for (int k = 0; k < n; k++) {
+        a->v[k] = sl_float_to_b16(x[k]);
+        bad |= (a->v[k] & 0x7f80) == 0x7f80;
+    }
+    if (bad)
+        memset(a, 0, sizeof *a);
     return bad;
 }
 
@@ -135,6 +152,21 @@ static inline SL_FN float sl_dot_f16(const void *w, const void *act, float acc)
 static inline SL_FN float sl_dot_bf16(const void *w, const void *act, float acc)
 {
     return sl_fma(sl_bf16_to_float(sl_load16(((const sl_block_bf16 *)w)->v)), *(const float *)act, acc);
+}
+
+/* A weight in bf16 arithmetic. From 0x1.ffp127 on it is infinite. */
+static inline SL_FN uint16_t sl_b16_f32(const void *w) { return sl_float_to_b16(sl_load_float(((const sl_block_f32 *)w)->v)); }
+static inline SL_FN uint16_t sl_b16_f16(const void *w) { return sl_float_to_b16(sl_load_half(((const sl_block_f16 *)w)->v)); }
+static inline SL_FN uint16_t sl_b16_bf16(const void *w) { return sl_float_to_b16(sl_bf16_to_float(sl_load16(((const sl_block_bf16 *)w)->v))); }
+
+/* bf16 arithmetic: n <= 32 products, those of even k and those of odd k in chains of their own from +0; acc + (even + odd). What is missing of 32 counts as
+ * products of zeros, which change nothing: no chain is ever -0. */
+static inline SL_FN float sl_dot_b16(const uint16_t *w, const uint16_t *x, int n, float acc)
+{
+    float sum[2] = { 0.0f, 0.0f };
+    for (int k = 0; k < n; k++)
+        sum[k % 2] = sl_fma(sl_bf16_to_float(w[k]), sl_bf16_to_float(x[k]), sum[k % 2]);
+    return acc + (sum[0] + sum[1]);
 }
 
 #include "blocks_32.h"

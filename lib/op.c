@@ -2,8 +2,6 @@
 /* op.c - passes (arena, plan, dispatch) and the typed wrappers: each checks its shapes, makes its result and dispatches. */
 #include "op.h"
 
-#include "blocks.h"
-
 #include <string.h>
 
 /* ---- passes ---- */
@@ -258,18 +256,18 @@ sl_act sl_act_of(sl_tensor x)
 
 /* ---- products ---- */
 
-/* The rows in the form that `type` wants, made now if this is the first product to want it. */
+/* The rows in the form that a weight wants, made now if this is the first product to want it. */
 static sl_tensor act_form(sl_pass *pass, sl_act *act, sl_act_form form)
 {
     const sl_tensor x = act->form[SL_ACT_F32];
     sl_tensor *made = &act->form[form];
     if (sl_tensor_is(made) || pass->status != SL_OK)
         return *made;
-    const int64_t block = form == SL_ACT_A256 ? 256 : 32, bytes = form == SL_ACT_A256 ? (int64_t)sizeof(sl_block_a256) : (int64_t)sizeof(sl_block_a32);
-    if (!require(pass, is_f32(&x) && x.ne[0] % block == 0, SL_OP_QUANTIZE, "rows must be whole blocks of f32"))
+    const sl_act_info *info = sl_act_get(form);
+    if (!require(pass, is_f32(&x) && (form == SL_ACT_B16 || x.ne[0] % info->block_values == 0), SL_OP_QUANTIZE, "rows must be whole blocks of f32"))
         return *made;
     sl_op_args args = { .op = SL_OP_QUANTIZE, .form = form, .src = { x } };
-    args.dst = *made = sl_pass_tensor(pass, SL_TYPE_I8, x.ne[0] / block * bytes, x.ne[1], x.ne[2], x.ne[3]);
+    args.dst = *made = sl_pass_tensor(pass, SL_TYPE_I8, (int64_t)sl_act_row_bytes(info, (size_t)x.ne[0]), x.ne[1], x.ne[2], x.ne[3]);
     dispatch(pass, &args);
     return *made;
 }
@@ -288,7 +286,7 @@ static void apply_scale(sl_pass *pass, sl_tensor x, sl_tensor scale, const sl_te
 
 sl_tensor sl_op_matmul(sl_pass *pass, const sl_weight *weight, sl_act *x)
 {
-    sl_op_args args = { .op = SL_OP_MATMUL, .weight = weight, .form = sl_type_get(weight->type)->form };
+    sl_op_args args = { .op = SL_OP_MATMUL, .weight = weight, .form = weight->form };
     const sl_tensor rows = x->form[SL_ACT_F32];
     if (!require(pass, args.form != SL_ACT_NONE, SL_OP_MATMUL, "not a matrix type") ||
         !require(pass, is_f32(&rows) && rows.ne[0] == weight->n_in && rows.ne[2] == 1 && rows.ne[3] == 1, SL_OP_MATMUL, "rows do not fit the matrix"))
@@ -302,7 +300,7 @@ sl_tensor sl_op_matmul(sl_pass *pass, const sl_weight *weight, sl_act *x)
 
 sl_tensor sl_op_matmul_expert(sl_pass *pass, const sl_weight *weight, sl_act *x, sl_tensor ids)
 {
-    sl_op_args args = { .op = SL_OP_MATMUL_EXPERT, .weight = weight, .form = sl_type_get(weight->type)->form };
+    sl_op_args args = { .op = SL_OP_MATMUL_EXPERT, .weight = weight, .form = weight->form };
     const sl_tensor rows = x->form[SL_ACT_F32];
     if (!require(pass, args.form != SL_ACT_NONE, SL_OP_MATMUL_EXPERT, "not a matrix type") ||
         !require(pass, is_f32(&rows) && is_i32(&ids) && rows.ne[0] == weight->n_in && (rows.ne[1] == ids.ne[1] || rows.ne[1] == ids.ne[0] * ids.ne[1]),

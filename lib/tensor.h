@@ -19,6 +19,7 @@ typedef struct sl_tensor {
 typedef struct sl_weight {
     const char *name;       /* as in the file, for messages */
     sl_type type;
+    sl_act_form form;       /* of the activations beside it, by its type and its device's arithmetic: sl_device_form */
     int64_t n_in, n_out, n_mat;
     void *handle;           /* of the backend's place(); NULL while only planning */
     sl_tensor scale;        /* F32 [1] or [n_mat], a factor on the product; ne[0] = 0: none */

@@ -34,6 +34,20 @@ static const char *const names[SL_TYPE_COUNT] = { SL_TYPES(ROW_NAME) };
 /* Q4_2, Q4_3, and the interleaved Q4_0_4_4, Q4_0_4_8, Q4_0_8_8, IQ4_NL_4_4, IQ4_NL_4_8, IQ4_NL_8_8. */
 static const uint8_t removed[] = { 4, 5, 31, 32, 33, 36, 37, 38 };
 
+/* ---- forms of activations ---- */
+
+#define ACT_SIZE(NAME, stem, values, bytes) SL_STATIC_ASSERT(sizeof(act_##stem) == bytes, #NAME);
+typedef float act_f32;
+typedef sl_block_a32 act_a32;
+typedef sl_block_a256 act_a256;
+typedef sl_block_b16 act_b16;
+SL_ACT_FORMS(ACT_SIZE)
+
+#define ACT_INFO(NAME, stem, values, bytes) [SL_ACT_##NAME] = { values, bytes },
+static const sl_act_info acts[SL_ACT_COUNT] = { SL_ACT_FORMS(ACT_INFO) };
+
+const sl_act_info *sl_act_get(sl_act_form form) { return &acts[form]; }
+
 const sl_type_info *sl_type_get(uint32_t id)
 {
     return id < SL_TYPE_COUNT && types[id].name ? &types[id] : NULL;

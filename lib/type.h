@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* X(NAME, stem, GGUF id, elements per block, bytes per block, form of the activations beside it: sl_act_form).
+/* X(NAME, stem, GGUF id, elements per block, bytes per block, form of the activations beside it in f32 arithmetic).
  * Types that only hold indices or activations have no row kernels: SL_ACT_NONE. */
 #define SL_TYPES(X) \
     SL_ROW(TYPE_F32, X(F32, f32, 0, 1, 4, F32)) \
@@ -60,16 +60,29 @@ typedef enum sl_type {
     SL_TYPE_COUNT = 43
 } sl_type;
 
-/* How activations stand beside a weight type (docs/numerics.md): X(NAME, stem). */
-#define SL_ACT_FORMS(X) X(F32, f32) X(A32, a32) X(A256, a256)
-typedef enum sl_act_form { SL_ACT_NONE = -1, SL_ACT_F32, SL_ACT_A32, SL_ACT_A256, SL_ACT_COUNT } sl_act_form;
+/* How activations stand beside a weight (docs/numerics.md): X(NAME, stem, elements per block, bytes per block). A row whose last block is not full
+ * is filled up with zeros. Float types take F32, or B16 in bf16 arithmetic (sl_device_form, backend.h). */
+#define SL_ACT_FORMS(X) X(F32, f32, 1, 4) X(A32, a32, 32, 40) X(A256, a256, 256, 304) X(B16, b16, 32, 64)
+typedef enum sl_act_form {
+    SL_ACT_NONE = -1,
+#define SL_ACT_ENUM_(NAME, stem, values, bytes) SL_ACT_##NAME,
+    SL_ACT_FORMS(SL_ACT_ENUM_)
+#undef SL_ACT_ENUM_
+    SL_ACT_COUNT
+} sl_act_form;
+
+typedef struct sl_act_info { uint16_t block_values, block_bytes; } sl_act_info;
+/* The row of a form; not of SL_ACT_NONE. */
+const sl_act_info *sl_act_get(sl_act_form form);
+/* Bytes of a row of n activations. */
+static inline size_t sl_act_row_bytes(const sl_act_info *form, size_t n) { return (n + form->block_values - 1) / form->block_values * form->block_bytes; }
 
 typedef struct sl_type_info {
     const char *name;       /* "Q4_K"; NULL: no such type in this build */
     const char *stem;       /* "q4_k" */
     uint16_t block_values;  /* elements per block */
     uint16_t block_bytes;   /* bytes per block */
-    sl_act_form form;       /* of the activations, SL_ACT_NONE: not a matrix type */
+    sl_act_form form;       /* of the activations in f32 arithmetic, SL_ACT_NONE: not a matrix type */
     /* Values of n_blocks blocks: dst holds n_blocks * block_values floats. */
     void (*decode)(const void *blocks, int64_t n_blocks, float *dst);
     /* Index of the first of n_blocks blocks that holds a number no weight may be (NaN, infinity, NaN codes), or -1. */

@@ -95,8 +95,8 @@ static void cpu_close(void *device)
 
 static sl_status cpu_open(void **device, const sl_backend_options *options)
 {
-    if (options->arith && strcmp(options->arith, "f32"))
-        return sl_fail(SL_ERR_UNSUPPORTED, "cpu: there is no arithmetic called '%.40s' in this version", options->arith);
+    if (options->arith && *options->arith && strcmp(options->arith, "f32") && strcmp(options->arith, "bf16"))
+        return sl_fail(SL_ERR_UNSUPPORTED, "cpu: there is no arithmetic called '%.40s'", options->arith);
     uint32_t levels;
     SL_TRY(choose_levels(&levels, options->cpu_level));
     cpu_device *dev = sl_mem_alloc(options->mem, 1, sizeof *dev);

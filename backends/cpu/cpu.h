@@ -90,11 +90,11 @@ void cpu_matrix_row(const cpu_device *device, const cpu_matrix *matrix, int64_t 
 
 /* MATMUL, MATMUL_EXPERT: acc[p][t][16] += panel p (n_in elements of 16 rows) x act[t], for p < n_panel <= CPU_STREAMS and t < m <= CPU_MAX_M; the
  * chain over k continues from acc, which is 64-byte aligned. Panel p begins at panel + p * panel_stride; the panels are walked side by side, because
- * several streams read memory faster than one. act[t]: rows in the form of the weight type. */
+ * several streams read memory faster than one. act[t]: rows in `form`; where n_in is not whole blocks of it, the last block is filled up with zeros. */
 enum { CPU_MAX_M = 8, CPU_STREAMS = 4 };
 typedef void cpu_panel_fn(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,
                           float (*acc)[CPU_MAX_M][CPU_PANEL]);
-/* QUANTIZE: n floats to n / 32 sl_block_a32 or n / 256 sl_block_a256; 1 if a value was not finite. */
+/* QUANTIZE: n floats to the blocks of `form`; 1 if a value was not finite. */
 typedef int cpu_quantize_fn(int64_t n, const float *x, void *blocks);
 /* RMS_NORM: one row. */
 typedef void cpu_rms_norm_fn(int64_t n, const float *x, const float *weight, float epsilon, float *y);
@@ -109,7 +109,7 @@ typedef void cpu_silu_mul_fn(int64_t n, const float *gate, const float *up, floa
 /* ROPE: n / 2 neighbouring pairs (a, b) of x, angles (cos, sin) per pair: a' = fma(a, cos, -(b * sin)), b' = fma(a, sin, b * cos). */
 typedef void cpu_rope_fn(int64_t n, float *x, const float *angles);
 /* C has no pointer to a function in a pointer to data: kernels are structs. */
-typedef struct cpu_matmul_kernel { cpu_panel_fn *panel; } cpu_matmul_kernel;
+typedef struct cpu_matmul_kernel { cpu_panel_fn *panel; sl_act_form form; } cpu_matmul_kernel;
 typedef struct cpu_quantize_kernel { sl_act_form form; cpu_quantize_fn *quantize; } cpu_quantize_kernel;
 typedef struct cpu_rms_norm_kernel { cpu_rms_norm_fn *rms_norm; } cpu_rms_norm_kernel;
 typedef struct cpu_add_kernel { cpu_add_fn *add; } cpu_add_kernel;

@@ -56,10 +56,15 @@ static inline float cpu_halve(float s[16])
     { SL_OP_MATMUL, "matmul/" #stem "/" text, SL_TYPE_##NAME, level, cpu_matmul_accepts, cpu_matmul_scratch, cpu_matmul_run, &kernel },            \
     { SL_OP_MATMUL_EXPERT, "matmul_expert/" #stem "/" text, SL_TYPE_##NAME, level, cpu_matmul_expert_accepts, cpu_matmul_expert_scratch,           \
       cpu_matmul_expert_run, &kernel },
+/* Those with a float type in both arithmetics: kernel and kernel_b16. */
+#define CPU_FLOAT_IMPLS(NAME, stem, level, text, kernel)                                                                                           \
+    CPU_MATMUL_IMPLS(NAME, stem, level, text, kernel)                                                                                              \
+    CPU_MATMUL_IMPLS(NAME, stem, level, "b16/" text, kernel##_b16)
 /* Everything else that has kernels; the file has to define these under the names used here. */
 #define CPU_VECTOR_IMPLS(level, text)                                                                                                              \
     { SL_OP_QUANTIZE, "quantize/a32/" text, -1, level, cpu_quantize_accepts, NULL, cpu_quantize_run, &kernel_a32 },                                \
     { SL_OP_QUANTIZE, "quantize/a256/" text, -1, level, cpu_quantize_accepts, NULL, cpu_quantize_run, &kernel_a256 },                              \
+    { SL_OP_QUANTIZE, "quantize/b16/" text, -1, level, cpu_quantize_accepts, NULL, cpu_quantize_run, &kernel_b16 },                                \
     SL_ROW(OP_RMS_NORM, { SL_OP_RMS_NORM, "rms_norm/" text, -1, level, cpu_rms_norm_accepts, NULL, cpu_rms_norm_run, &kernel_rms_norm },)          \
     SL_ROW(OP_ADD_TO, { SL_OP_ADD_TO, "add_to/" text, -1, level, cpu_add_to_accepts, NULL, cpu_add_to_run, &kernel_add },)                         \
     SL_ROW(OP_SILU_MUL, { SL_OP_SILU_MUL, "silu_mul/" text, -1, level, cpu_silu_mul_accepts, NULL, cpu_silu_mul_run, &kernel_silu_mul },)          \

@@ -9,6 +9,10 @@
  *   f_power(t)                         the bits (bits(t) + 127) << 23
  *   f_where_less(a, b, x, y)           a < b ? x : y
  *   f_load_f16 f_load_bf16             LANES halves or bfloats, exact
+ *   f_store_bf16(to, x)                the upper halves of LANES floats
+ *   f_round(x)                         to the nearest bfloat, ties to even; x is finite
+ *   f_flush(x)                         +0 where |x| < 2^-40
+ *   f_exponent(x)                      2^e of 2^e <= |x| < 2^(e+1); 0 for 0
  *   f_rotate(x, angles)                ROPE of LANES / 2 pairs
  *   f_top(a, b)                        the larger of |a| and |b| by their bits, so that NaN and infinity win
  *   f_store_int8(to, x)                LANES integers to the nearest of x, ties to even
@@ -93,7 +97,7 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
 #define LANES_ROWS(name) LANES_SOME(name, 4) LANES_SOME(name, 2) LANES_SOME(name, 1)
 #endif
 
-#define MATMUL_KERNEL(stem) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem };
+#define MATMUL_KERNEL(stem, form) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form };
 
 enum { FLOAT_STEP = 32 };
 
@@ -126,6 +130,53 @@ FLOAT_STEP_FN(f32, 4)
 FLOAT_STEP_FN(f16, 2)
 FLOAT_STEP_FN(bf16, 2)
 
+/* bf16 arithmetic: weights are rounded on the way in, and 32 numbers of a row of activations are widened once for all of the panel. Halves have 11 bits
+ * in the range of normal floats: adding 1.5 * 2^16 times the power of two rounds to 8 of them. */
+INLINE vf b16_load_f32(const float *w) { return f_flush(f_round(f_load(w))); }
+INLINE vf b16_load_bf16(const uint16_t *w) { return f_flush(f_load_bf16(w)); }
+INLINE vf b16_load_f16(const uint16_t *w)
+{
+    const vf x = f_load_f16(w), power = f_exponent(x);
+    return f_fma(power, f_set(-0x1.8p16f), f_fma(power, f_set(0x1.8p16f), x));
+}
+
+#define B16_STEP_FN(stem, bytes)                                                                                                                   \
+    INLINE void step_##stem##_b16(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])                \
+    {                                                                                                                                              \
+        const uint8_t *from = panel + (size_t)k * CPU_PANEL * (bytes);                                                                             \
+        float y[MAX_T][FLOAT_STEP];                                                                                                                \
+        UNROLL for (int t = 0; t < m; t++)                                                                                                         \
+            UNROLL for (int i = 0; i < FLOAT_STEP; i += LANES)                                                                                     \
+                f_store(y[t] + i, f_load_bf16((const uint16_t *)(const void *)x[t] + i));                                                          \
+        for (int r = 0; r < (REGS > 1 ? opaque(REGS) : 1); r++) {                                                                                  \
+            const uint8_t *w = from + LANES * r * (bytes);                                                                                         \
+            vf even[MAX_T], odd[MAX_T];                                                                                                            \
+            int i = 0;                                                                                                                             \
+            UNROLL for (int t = 0; t < m; t++)                                                                                                     \
+                even[t] = odd[t] = f_set(0.0f);                                                                                                    \
+            for (; i + 1 < n; i += 2) {                                                                                                            \
+                const vf w0 = b16_load_##stem((const void *)(w + CPU_PANEL * i * (bytes)));                                                        \
+                const vf w1 = b16_load_##stem((const void *)(w + CPU_PANEL * (i + 1) * (bytes)));                                                  \
+                UNROLL for (int t = 0; t < m; t++) {                                                                                               \
+                    even[t] = f_fma(w0, f_set(y[t][i]), even[t]);                                                                                  \
+                    odd[t] = f_fma(w1, f_set(y[t][i + 1]), odd[t]);                                                                                \
+                }                                                                                                                                  \
+            }                                                                                                                                      \
+            if (i < n) {                                                                                                                           \
+                const vf w0 = b16_load_##stem((const void *)(w + CPU_PANEL * i * (bytes)));                                                        \
+                UNROLL for (int t = 0; t < m; t++)                                                                                                 \
+                    even[t] = f_fma(w0, f_set(y[t][i]), even[t]);                                                                                  \
+            }                                                                                                                                      \
+            UNROLL for (int t = 0; t < m; t++)                                                                                                     \
+                f_store(acc[t] + r * LANES, f_add(f_load(acc[t] + r * LANES), f_add(even[t], odd[t])));                                            \
+        }                                                                                                                                          \
+    }                                                                                                                                              \
+    LANES_PANEL(panel_##stem##_b16, FLOAT_STEP, FLOAT_STEP * CPU_PANEL * (bytes), sizeof(sl_block_b16), step_##stem##_b16)
+
+B16_STEP_FN(f32, 4)
+B16_STEP_FN(f16, 2)
+B16_STEP_FN(bf16, 2)
+
 /* The interleaved types: where their blocks lie, the activations beside them, and the panel kernels out of the steps of the level. */
 enum { LANE_BYTES = 4 * LANES, LANE_HALVES = 2 * LANES };      /* of one register, in a line and in half a head line */
 #define INTERLEAVE(NAME, stem, body, lines, half0, half1) static const cpu_interleave at_##stem __attribute__((unused)) = { body, lines, { half0, half1 } };
@@ -147,10 +198,10 @@ enum { STEP_32 = 256, STEP_32_BLOCKS = STEP_32 / 32 };
     LANES_PANEL(panel_q8_0, STEP_32, STEP_32_BYTES(8), STEP_32_BLOCKS * sizeof(sl_block_a32), second)                                              \
     LANES_PANEL(panel_q4_k, 256, 36 * CPU_LINE, sizeof(sl_block_a256), third)                                                                      \
     LANES_PANEL(panel_q6_k, 256, 52 * CPU_LINE + CPU_LINE / 2, sizeof(sl_block_a256), fourth)                                                      \
-    MATMUL_KERNEL(q4_0)                                                                                                                            \
-    MATMUL_KERNEL(q8_0)                                                                                                                            \
-    MATMUL_KERNEL(q4_k)                                                                                                                            \
-    MATMUL_KERNEL(q6_k)
+    MATMUL_KERNEL(q4_0, A32)                                                                                                                       \
+    MATMUL_KERNEL(q8_0, A32)                                                                                                                       \
+    MATMUL_KERNEL(q4_k, A256)                                                                                                                      \
+    MATMUL_KERNEL(q6_k, A256)
 #define INTERLEAVED_IMPLS(level, text)                                                                                                             \
     SL_ROW(TYPE_Q4_0, CPU_MATMUL_IMPLS(Q4_0, q4_0, level, text, kernel_q4_0))                                                                      \
     SL_ROW(TYPE_Q8_0, CPU_MATMUL_IMPLS(Q8_0, q8_0, level, text, kernel_q8_0))                                                                      \
@@ -211,6 +262,30 @@ static int quantize_a256(int64_t n, const float *x, void *blocks)
         memset(to[b].pad, 0, sizeof to[b].pad);
     }
     return bad;
+}
+
+static int quantize_b16(int64_t n, const float *x, void *blocks)
+{
+    sl_block_b16 *to = blocks;
+    int bad = 0;
+    for (; n >= 32; n -= 32, x += 32, to++) {
+        float lanes[LANES];
+        uint32_t amax = 0;
+        vf top = f_set(0.0f);
+        for (int k = 0; k < 32; k += LANES) {
+            const vf v = f_load(x + k);
+            top = f_top(top, v);
+            f_store_bf16(to->v + k, f_flush(f_round(v)));
+        }
+        f_store(lanes, top);
+        for (int i = 0; i < LANES; i++)
+            amax = sl_bits(lanes[i]) > amax ? sl_bits(lanes[i]) : amax;
+        if (amax >= 0x7f7f8000u) {      /* rounds to infinity, is infinite or not a number */
+            memset(to, 0, sizeof *to);
+            bad = 1;
+        }
+    }
+    return n ? bad | sl_quantize_b16(x, (int)n, to) : bad;
 }
 
 /* ---- rows ---- */
@@ -562,10 +637,13 @@ static void widen_f16(int64_t n, const void *from, float *to)
 
 /* ---- what the rows of the level point to ---- */
 
-MATMUL_KERNEL(f32)
-MATMUL_KERNEL(f16)
-MATMUL_KERNEL(bf16)
-CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
+MATMUL_KERNEL(f32, F32)
+MATMUL_KERNEL(f16, F32)
+MATMUL_KERNEL(bf16, F32)
+MATMUL_KERNEL(f32_b16, B16)
+MATMUL_KERNEL(f16_b16, B16)
+MATMUL_KERNEL(bf16_b16, B16)
+CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 }, kernel_b16 = { SL_ACT_B16, quantize_b16 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
 CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu };
@@ -577,9 +655,9 @@ CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };
 CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
 
 #define LANES_IMPLS(level, text)                                                                                                                   \
-    SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, level, text, kernel_f32))                                                                          \
-    SL_ROW(TYPE_F16, CPU_MATMUL_IMPLS(F16, f16, level, text, kernel_f16))                                                                          \
-    SL_ROW(TYPE_BF16, CPU_MATMUL_IMPLS(BF16, bf16, level, text, kernel_bf16))                                                                      \
+    SL_ROW(TYPE_F32, CPU_FLOAT_IMPLS(F32, f32, level, text, kernel_f32))                                                                           \
+    SL_ROW(TYPE_F16, CPU_FLOAT_IMPLS(F16, f16, level, text, kernel_f16))                                                                           \
+    SL_ROW(TYPE_BF16, CPU_FLOAT_IMPLS(BF16, bf16, level, text, kernel_bf16))                                                                       \
     CPU_VECTOR_IMPLS(level, text)
 
 #endif

@@ -35,6 +35,24 @@ extern const size_t N_IMPLS;
                     for (int r = 0; r < CPU_PANEL; r++)                                                                                            \
                         acc[p][t][r] = sl_dot_##stem(panel + (size_t)p * panel_stride + (size_t)(CPU_PANEL * k + r) * (bytes),                     \
                                                      act[t] + (size_t)k * sizeof(float), acc[p][t][r]);                                            \
+    }                                                                                                                                              \
+    PANEL_F32_B16(stem, bytes)
+/* In bf16 arithmetic 32 weights of a row are brought together and rounded. */
+#define PANEL_F32_B16(stem, bytes)                                                                                                                 \
+    static void panel_##stem##_b16(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,         \
+                                   float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                             \
+    {                                                                                                                                              \
+        for (int p = 0; p < n_panel; p++)                                                                                                          \
+            for (int64_t k = 0; k < n_in; k += 32)                                                                                                 \
+                for (int r = 0; r < CPU_PANEL; r++) {                                                                                              \
+                    const uint8_t *from = panel + (size_t)p * panel_stride + (size_t)(CPU_PANEL * k + r) * (bytes);                                \
+                    const int n = n_in - k < 32 ? (int)(n_in - k) : 32;                                                                            \
+                    uint16_t w[32];                                                                                                                \
+                    for (int i = 0; i < n; i++)                                                                                                    \
+                        w[i] = sl_b16_##stem(from + CPU_PANEL * i * (bytes));                                                                      \
+                    for (int t = 0; t < m; t++)                                                                                                    \
+                        acc[p][t][r] = sl_dot_b16(w, ((const sl_block_b16 *)(const void *)act[t])[k / 32].v, n, acc[p][t][r]);                     \
+                }                                                                                                                                  \
     }
 #define PANEL_BLOCKS(NAME, stem, values, bytes, form)                                                                                              \
     static void panel_##stem(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,               \
@@ -72,6 +90,15 @@ static int quantize_a256(int64_t n, const float *x, void *blocks)
     int bad = 0;
     for (int64_t b = 0; b < n / 256; b++)
         bad |= sl_quantize_a256(x + 256 * b, to + b);
+    return bad;
+}
+
+static int quantize_b16(int64_t n, const float *x, void *blocks)
+{
+    sl_block_b16 *to = blocks;
+    int bad = 0;
+    for (int64_t k = 0; k < n; k += 32)
+        bad |= sl_quantize_b16(x + k, n - k < 32 ? (int)(n - k) : 32, to + k / 32);
     return bad;
 }
 
@@ -230,13 +257,13 @@ static void widen_f16(int64_t n, const void *from, float *to)
 /* ---- the rows of this level ---- */
 
 #define KERNEL_NONE(stem)
-#define KERNEL_F32(stem) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem };
-#define KERNEL_A32 KERNEL_F32
-#define KERNEL_A256 KERNEL_F32
+#define KERNEL_F32(stem) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_F32 }, kernel_##stem##_b16 = { panel_##stem##_b16, SL_ACT_B16 };
+#define KERNEL_A32(stem) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_A32 };
+#define KERNEL_A256(stem) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_A256 };
 #define KERNEL(NAME, stem, id, values, bytes, form) KERNEL_##form(stem)
 SL_TYPES(KERNEL)
 
-CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 };
+CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 }, kernel_b16 = { SL_ACT_B16, quantize_b16 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
 CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu };
@@ -248,9 +275,9 @@ CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };
 CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
 
 #define ROWS_NONE(NAME, stem)
-#define ROWS_F32(NAME, stem) CPU_MATMUL_IMPLS(NAME, stem, LEVEL, LEVEL_TEXT, kernel_##stem)
-#define ROWS_A32 ROWS_F32
-#define ROWS_A256 ROWS_F32
+#define ROWS_F32(NAME, stem) CPU_FLOAT_IMPLS(NAME, stem, LEVEL, LEVEL_TEXT, kernel_##stem)
+#define ROWS_A32(NAME, stem) CPU_MATMUL_IMPLS(NAME, stem, LEVEL, LEVEL_TEXT, kernel_##stem)
+#define ROWS_A256 ROWS_A32
 #define ROWS(NAME, stem, id, values, bytes, form) ROWS_##form(NAME, stem)
 
 const sl_impl IMPLS[] = {

@@ -44,11 +44,12 @@ static size_t min(size_t a, size_t b) { return a < b ? a : b; }
 static size_t max(size_t a, size_t b) { return a > b ? a : b; }
 static size_t quotient_up(size_t a, size_t b) { return (a + b - 1) / b; }
 
-/* Elements of a piece: whole blocks, as many as fit. */
+/* Elements of a piece: whole blocks of weights and of activations, as many as fit. */
 static int64_t piece_values(sl_type type)
 {
     const sl_type_info *info = sl_type_get(type);
-    return max(1, (PIECE_BYTES - CPU_LINE) / (CPU_PANEL * (size_t)info->block_bytes)) * info->block_values;
+    const size_t blocks = (PIECE_BYTES - CPU_LINE) / (CPU_PANEL * (size_t)info->block_bytes);
+    return (int64_t)(info->block_values == 1 ? blocks / 32 * 32 : max(1, blocks)) * info->block_values;
 }
 
 static size_t scratch_of_thread(void) { return PIECE_BYTES + ROW_BLOCK * CPU_PANEL * sizeof(float); }
@@ -109,7 +110,7 @@ static void run_unpacked(const share *s)
     const cpu_matrix *matrix = s->p->matrix;
     const sl_type_info *info = sl_type_get(matrix->type);
     const int64_t piece = piece_values(matrix->type);
-    const size_t act_bytes = (size_t)s->p->args->src[0].ne[0] * s->p->args->src[0].stride[0];
+    const sl_act_info *form = sl_act_get(s->p->args->form);
     float (*acc)[CPU_MAX_M][CPU_PANEL] = (void *)(s->scratch + PIECE_BYTES);
     for (size_t i = s->panel; i < s->panel + s->n_panel; i++) {
         const size_t n_rows = min((size_t)matrix->n_out - CPU_PANEL * i, CPU_PANEL);
@@ -121,8 +122,8 @@ static void run_unpacked(const share *s)
             for (size_t row = 0; row < s->n_row; row += CPU_MAX_M) {
                 const size_t m = min(s->n_row - row, CPU_MAX_M);
                 const uint8_t *act[CPU_MAX_M];
-                for (size_t t = 0; t < m; t++)      /* a multiple of the block: the quotient is exact */
-                    act[t] = act_of(s, row + t) + act_bytes / ((size_t)matrix->n_in / info->block_values) * ((size_t)k / info->block_values);
+                for (size_t t = 0; t < m; t++)
+                    act[t] = act_of(s, row + t) + sl_act_row_bytes(form, (size_t)k);
                 s->p->panel(n, s->scratch, 0, 1, act, (int)m, acc + row / CPU_MAX_M);
             }
         }
@@ -179,7 +180,7 @@ static product product_of(const sl_impl *self, const cpu_device *device, const s
 int cpu_matmul_accepts(const sl_impl *self, void *device, const sl_op_args *args)
 {
     (void)device;
-    return args->weight->type == (sl_type)self->type && args->form == sl_type_get((uint32_t)self->type)->form && args->dst.type == SL_TYPE_F32;
+    return args->weight->type == (sl_type)self->type && args->form == ((const cpu_matmul_kernel *)self->kernel)->form && args->dst.type == SL_TYPE_F32;
 }
 
 size_t cpu_matmul_scratch(const sl_impl *self, void *device, const sl_op_args *args)

@@ -2,7 +2,7 @@
 /* bench.c - how fast products read their weights: every kernel of this machine that is the best of its type (or, with --all, every one), beside
  * reading the same bytes in several streams in the same round. GB/s of weight bytes, best of the rounds, and the median ratio of the two; packing by one thread.
  *
- *   bench [--all] [--threads n] [--mib n] [--rounds n] [label part]    */
+ *   bench [--all] [--threads n] [--mib n] [--rounds n] [--rows n] [label part]      rows of activations: 1 and 8, or n    */
 #define _GNU_SOURCE
 #include "weights.h"
 
@@ -48,7 +48,7 @@ static void bench_row(const sl_impl *row, cpu_device *device, uint8_t *memory, s
     enum { N_IN = 2048 };
     const sl_type type = (sl_type)row->type;
     const sl_type_info *info = sl_type_get((uint32_t)type);
-    const size_t panel_bytes = cpu_panel_bytes(type, N_IN), act_bytes = N_IN / info->block_values * act_block_bytes(type), n_panel = bytes / panel_bytes;
+    const size_t panel_bytes = cpu_panel_bytes(type, N_IN), act_bytes = act_bytes_of(row, N_IN), n_panel = bytes / panel_bytes;
     const int64_t n_out = (int64_t)n_panel * CPU_PANEL;
     uint64_t seed = 8;
     uint8_t *some = malloc(CPU_PANEL * sl_type_row_bytes(info, N_IN)), *acts = malloc(act_bytes * (size_t)m);
@@ -65,14 +65,14 @@ static void bench_row(const sl_impl *row, cpu_device *device, uint8_t *memory, s
         cpu_panel_pack(type, N_IN, some, sl_type_row_bytes(info, N_IN), CPU_PANEL, memory + p * panel_bytes);
     const double pack_gbs = (double)(n_panel * panel_bytes) / (double)(sl_clock_ns() - packing);
     for (int t = 0; t < m; t++)
-        random_act(&seed, type, N_IN, acts + (size_t)t * act_bytes);
-    for (size_t i = 0; i < (size_t)m * N_IN && info->form == SL_ACT_F32; i++)
+        random_act(&seed, form_of(row), N_IN, acts + (size_t)t * act_bytes);
+    for (size_t i = 0; i < (size_t)m * N_IN && form_of(row) == SL_ACT_F32; i++)
         ((float *)(void *)acts)[i] = random_float(&seed);
     cpu_segment segment = { .base = memory };
     device->segments = &segment;
     cpu_matrix matrix = { .type = type, .n_in = N_IN, .n_out = n_out, .n_mat = 1, .packed = 1, .stride = panel_bytes };
     sl_weight weight = { .type = type, .n_in = N_IN, .n_out = n_out, .n_mat = 1, .handle = &matrix };
-    sl_op_args args = { .op = SL_OP_MATMUL, .form = info->form, .weight = &weight };
+    sl_op_args args = { .op = SL_OP_MATMUL, .form = form_of(row), .weight = &weight };
     args.src[0] = (sl_tensor) { .type = SL_TYPE_I8, .ne = { (int64_t)act_bytes, m, 1, 1 }, .stride = { 1, act_bytes, 0, 0 }, .data = acts };
     args.dst = (sl_tensor) { .type = SL_TYPE_F32, .ne = { n_out, m, 1, 1 }, .stride = { 4, 4 * (size_t)n_out, 0, 0 }, .data = out };
     args.scratch = malloc(row->scratch(row, device, &args) + 64);
@@ -102,7 +102,7 @@ int main(int argc, char **argv)
     const size_t n_rows = rows_of_machine(rows, 1024);
     unsigned n_threads = 0;
     size_t mib = 512;
-    int all = 0, rounds = 5;
+    int all = 0, rounds = 5, m = 0;
     const char *part = "";
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--all"))
@@ -113,6 +113,8 @@ int main(int argc, char **argv)
             mib = (size_t)atoi(argv[++i]);
         else if (!strcmp(argv[i], "--rounds") && i + 1 < argc)
             rounds = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--rows") && i + 1 < argc)
+            m = atoi(argv[++i]);
         else
             part = argv[i];
     }
@@ -130,13 +132,14 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < n_rows; i++) {
         int better = 0;
         for (size_t k = 0; k < i; k++)
-            better |= rows[k]->op == rows[i]->op && rows[k]->type == rows[i]->type;
+            better |= rows[k]->op == rows[i]->op && rows[k]->type == rows[i]->type && rows[i]->op == SL_OP_MATMUL && form_of(rows[k]) == form_of(rows[i]);
         if (rows[i]->op != SL_OP_MATMUL || (better && !all) || !strstr(rows[i]->label, part))
             continue;
         if (!all && rows[i]->level <= CPU_SCALAR_FMA && !*part)
             continue;       /* types that have no kernel in lanes take minutes */
-        bench_row(rows[i], &device, memory, mib << 20, 1, rounds);
-        bench_row(rows[i], &device, memory, mib << 20, 8, rounds);
+        bench_row(rows[i], &device, memory, mib << 20, m > 0 ? m : 1, rounds);
+        if (m <= 0)
+            bench_row(rows[i], &device, memory, mib << 20, 8, rounds);
     }
     sl_mem_pages_free(&mem, memory, mib << 20);
     cpu_pool_free(device.pool);

@@ -17,7 +17,7 @@ static void run_kernel(uint64_t *seed, const sl_impl *row, int64_t n_in, int n_p
     const sl_type type = (sl_type)row->type;
     const sl_type_info *info = sl_type_get((uint32_t)type);
     const size_t row_bytes = sl_type_row_bytes(info, (size_t)n_in), panel_bytes = cpu_panel_bytes(type, n_in), stride = panel_bytes + 64 * random_below(seed, 3);
-    const size_t act_bytes = (size_t)(n_in / info->block_values) * act_block_bytes(type);
+    const size_t act_bytes = act_bytes_of(row, n_in);
     uint8_t *panels = malloc(stride * (size_t)(n_panel - 1) + panel_bytes), *act_block[CPU_MAX_M];
     const uint8_t *act[CPU_MAX_M];
     _Alignas(64) float acc[CPU_STREAMS][CPU_MAX_M][CPU_PANEL], before[CPU_STREAMS][CPU_MAX_M][CPU_PANEL];
@@ -35,7 +35,7 @@ static void run_kernel(uint64_t *seed, const sl_impl *row, int64_t n_in, int n_p
             for (int r = 0; r < CPU_PANEL; r++) {
                 float want = before[p][t][r];
                 if (p < n_panel && t < m)
-                    want = dot_row(type, n_in, weights + (size_t)(16 * p + r) * row_bytes, acts + (size_t)t * act_bytes, want);
+                    want = dot_row(type, form_of(row), n_in, weights + (size_t)(16 * p + r) * row_bytes, acts + (size_t)t * act_bytes, want);
                 if (!same(acc[p][t][r], want))
                     fail_msg("%s: n_in %lld, panel %d of %d, activations %d of %d, row %d: %a, must be %a", row->label, (long long)n_in, p, n_panel, t, m, r,
                              (double)acc[p][t][r], (double)want);
@@ -47,7 +47,7 @@ static void run_kernel(uint64_t *seed, const sl_impl *row, int64_t n_in, int n_p
 
 static void kernels_equal_the_definition(void **state)
 {
-    static const int blocks[] = { 1, 2, 3, 7, 8, 9, 17, 65 };
+    static const int blocks[] = { 1, 2, 3, 7, 8, 9, 17, 65, 32, 31, 64 };
     uint64_t seed = 3;
     size_t n_kernels = 0;
     (void)state;
@@ -57,13 +57,13 @@ static void kernels_equal_the_definition(void **state)
         const sl_type type = (sl_type)rows[i]->type;
         const sl_type_info *info = sl_type_get((uint32_t)type);
         n_kernels++;
-        for (size_t b = 0; b < sizeof blocks / sizeof *blocks - (info->block_values >= 256 ? 2 : 0); b++) {
+        for (size_t b = 0; b < sizeof blocks / sizeof *blocks - (info->block_values >= 256 ? 5 : info->block_values > 1 ? 3 : 0); b++) {
             const int64_t n_in = (int64_t)blocks[b] * info->block_values;
-            const size_t act_bytes = (size_t)blocks[b] * act_block_bytes(type);
+            const size_t act_bytes = act_bytes_of(rows[i], n_in);
             uint8_t *weights = malloc(CPU_STREAMS * 16 * (size_t)blocks[b] * info->block_bytes), *acts = malloc(CPU_MAX_M * act_bytes);
             random_blocks(&seed, type, CPU_STREAMS * 16 * (size_t)blocks[b], weights);
             for (int t = 0; t < CPU_MAX_M; t++)
-                random_act(&seed, type, n_in, acts + (size_t)t * act_bytes);
+                random_act(&seed, form_of(rows[i]), n_in, acts + (size_t)t * act_bytes);
             for (int m = 1; m <= CPU_MAX_M; m++)
                 run_kernel(&seed, rows[i], n_in, m % CPU_STREAMS + 1, m, weights, acts);
             run_kernel(&seed, rows[i], n_in, CPU_STREAMS, 1, weights, acts);
@@ -116,7 +116,7 @@ static void kernels_hold_at_the_ends(void **state)
             if (rows[i]->type != (int32_t)type)
                 continue;
             const int64_t n_in = BLOCKS * (int64_t)info->block_values;
-            const size_t act_bytes = BLOCKS * act_block_bytes(type);
+            const size_t act_bytes = act_bytes_of(rows[i], n_in);
             uint8_t *weights = malloc(16 * BLOCKS * info->block_bytes), *act = malloc(M * act_bytes);
             for (size_t n = 0; n < sizeof bytes * sizeof bytes * (sizeof halves / 2) * (sizeof acts / sizeof *acts); n++) {
                 const size_t a = n % (sizeof acts / sizeof *acts), h = n / (sizeof acts / sizeof *acts);
@@ -138,6 +138,50 @@ static void kernels_hold_at_the_ends(void **state)
         }
 }
 
+/* bf16 arithmetic where numbers are rounded, vanish or run over: both signs of zero, subnormal, around 2^-40 (and what rounds up to it), ties, and sums
+ * whose parts cancel or are infinite. Every number meets every other one, at even and at odd k. */
+static void bf16_arithmetic_at_the_ends(void **state)
+{
+    static const uint32_t numbers[] = {
+        0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x00800000, 0x2b7fffff, 0x2b7f8000, 0x2b7f7fff, 0xab7f8000, 0x2b800000, 0xab800000, 0x2b808000, 0x2b818000,
+        0x2b808001, 0xab80ffff, 0x3f800000, 0xbf800000, 0x3f808000, 0x3f818000, 0xbf818000, 0x3f80ffff, 0x3fffffff, 0x477fe000, 0xc77fe000, 0x33800000, 0xb3800000,
+        0x387fc000, 0x3f802000, 0x3f81e000, 0x3f81a000, 0x3f816000, 0x33c00000, 0x5f800000, 0xdf800000, 0x7f000000, 0x7f7f0000, 0xff7f7fff,
+    };
+    enum { N = sizeof numbers / sizeof *numbers, ROUNDS = 300 };
+    uint64_t seed = 9;
+    size_t n_kernels = 0;
+    (void)state;
+    for (size_t i = 0; i < n_rows; i++) {
+        if (rows[i]->op != SL_OP_MATMUL || form_of(rows[i]) != SL_ACT_B16)
+            continue;
+        const sl_type type = (sl_type)rows[i]->type;
+        const size_t bytes = sl_type_get((uint32_t)type)->block_bytes;
+        n_kernels++;
+        for (int round = 0; round < ROUNDS; round++) {
+            const int n_in = 1 + (int)random_below(&seed, 100);
+            const size_t limit = round % 3 ? N - 5 : N;       /* the last of them are so large that most sums would be infinite */
+            uint8_t *weights = malloc(16 * (size_t)n_in * bytes);
+            sl_block_b16 acts[4 * 2];
+            for (size_t k = 0; k < 16 * (size_t)n_in; k++) {
+                const float x = sl_float(numbers[round < N ? (size_t)round : random_below(&seed, limit)]);
+                const uint16_t half = sl_float_to_half(x < 65504.0f && x > -65504.0f ? x : 65504.0f), upper = (uint16_t)(sl_bits(x) >> 16);
+                memcpy(weights + k * bytes, type == SL_TYPE_F32 ? (const void *)&x : type == SL_TYPE_F16 ? &half : &upper, bytes);
+            }
+            for (int t = 0; t < 2; t++)
+                for (int k = 0; k < n_in; k += 32) {
+                    float x[32];
+                    const int n = n_in - k < 32 ? n_in - k : 32;
+                    for (int j = 0; j < n; j++)
+                        x[j] = sl_float(numbers[random_below(&seed, limit)]);
+                    assert_int_equal(sl_quantize_b16(x, n, &acts[t * ((n_in + 31) / 32) + k / 32]), 0);
+                }
+            run_kernel(&seed, rows[i], n_in, 1, 2, weights, (const uint8_t *)acts);
+            free(weights);
+        }
+    }
+    assert_true(n_kernels > 0);
+}
+
 /* ---- the products around the kernels ---- */
 
 /* A matrix (or several) in both layouts and everything else that a call of a product needs. */
@@ -150,21 +194,22 @@ typedef struct bench_of_work {
     size_t row_bytes, act_bytes;
 } bench_of_work;
 
-static void set_up(bench_of_work *w, uint64_t *seed, sl_type type, int64_t n_in, int64_t n_out, int64_t n_mat, unsigned n_threads)
+static void set_up(bench_of_work *w, uint64_t *seed, const sl_impl *row, int64_t n_in, int64_t n_out, int64_t n_mat, unsigned n_threads)
 {
+    const sl_type type = (sl_type)row->type;
     const sl_type_info *info = sl_type_get((uint32_t)type);
     const size_t per_mat = (size_t)(n_out + 15) / 16, panel_bytes = cpu_panel_bytes(type, n_in);
     sl_mem mem;
     memset(w, 0, sizeof *w);
     assert_int_equal(sl_mem_init(&mem, NULL), SL_OK);
     w->row_bytes = sl_type_row_bytes(info, (size_t)n_in);
-    w->act_bytes = (size_t)(n_in / info->block_values) * act_block_bytes(type);
+    w->act_bytes = act_bytes_of(row, n_in);
     w->file = malloc(w->row_bytes * (size_t)(n_out * n_mat));
     w->panels = malloc(panel_bytes * per_mat * (size_t)n_mat);
     w->acts = malloc(MAX_ROWS * w->act_bytes);
     random_blocks(seed, type, (size_t)(n_out * n_mat) * (w->row_bytes / info->block_bytes), w->file);
     for (size_t i = 0; i < MAX_ROWS; i++)
-        random_act(seed, type, n_in, w->acts + i * w->act_bytes);
+        random_act(seed, form_of(row), n_in, w->acts + i * w->act_bytes);
     for (size_t p = 0; p < per_mat * (size_t)n_mat; p++) {
         const int64_t first = (int64_t)(p % per_mat) * 16;
         cpu_panel_pack(type, n_in, w->file + ((size_t)(p / per_mat) * (size_t)n_out + (size_t)first) * w->row_bytes, w->row_bytes,
@@ -174,7 +219,7 @@ static void set_up(bench_of_work *w, uint64_t *seed, sl_type type, int64_t n_in,
     w->segments[1].base = w->panels;
     for (int i = 0; i < 2; i++)
         w->matrices[i] = (cpu_matrix) { .type = type, .n_in = n_in, .n_out = n_out, .n_mat = n_mat, .packed = i, .segment = (size_t)i, .stride = i ? panel_bytes : w->row_bytes };
-    w->weight = (sl_weight) { .name = "w", .type = type, .n_in = n_in, .n_out = n_out, .n_mat = n_mat };
+    w->weight = (sl_weight) { .name = "w", .type = type, .form = form_of(row), .n_in = n_in, .n_out = n_out, .n_mat = n_mat };
     w->device = (cpu_device) { .mem = mem, .n_threads = n_threads, .segments = w->segments, .n_segments = 2 };
     assert_int_equal(cpu_pool_create(&w->device.pool, &mem, n_threads), SL_OK);
 }
@@ -189,8 +234,7 @@ static void tear_down(bench_of_work *w)
 
 static sl_tensor act_tensor(const bench_of_work *w, int64_t n)
 {
-    const sl_type_info *info = sl_type_get((uint32_t)w->weight.type);
-    const int is_float = info->form == SL_ACT_F32;
+    const int is_float = w->weight.form == SL_ACT_F32;
     sl_tensor x = { .type = is_float ? SL_TYPE_F32 : SL_TYPE_I8, .ne = { is_float ? w->weight.n_in : (int64_t)w->act_bytes, n, 1, 1 }, .data = w->acts };
     x.stride[0] = is_float ? 4 : 1;
     x.stride[1] = w->act_bytes;
@@ -201,7 +245,7 @@ static sl_tensor act_tensor(const bench_of_work *w, int64_t n)
 /* Runs a product in exactly the scratch that it asks for. */
 static sl_status run_row(const sl_impl *row, bench_of_work *w, sl_op_args *args)
 {
-    args->form = sl_type_get((uint32_t)w->weight.type)->form;
+    args->form = w->weight.form;
     args->weight = &w->weight;
     assert_true(row->accepts(row, &w->device, args));
     args->scratch = sl_mem_alloc(&w->device.mem, 1, row->scratch(row, &w->device, args));
@@ -217,7 +261,7 @@ enum { GAP = 3, MARK = 0x7fc0dead };
 static void check_matmul(uint64_t *seed, const sl_impl *row, int64_t n_in, int64_t n_out, int64_t n_tok, unsigned n_threads)
 {
     bench_of_work w;
-    set_up(&w, seed, (sl_type)row->type, n_in, n_out, 1, n_threads);
+    set_up(&w, seed, row, n_in, n_out, 1, n_threads);
     const size_t stride = (size_t)n_out + GAP;
     float *out = malloc(stride * (size_t)n_tok * sizeof *out);
     for (int packed = 0; packed < 2; packed++) {
@@ -229,7 +273,7 @@ static void check_matmul(uint64_t *seed, const sl_impl *row, int64_t n_in, int64
         assert_int_equal(run_row(row, &w, &args), SL_OK);
         for (size_t t = 0; t < (size_t)n_tok; t++)
             for (size_t o = 0; o < stride; o++) {
-                const float want = o < (size_t)n_out ? dot_row(w.weight.type, n_in, w.file + o * w.row_bytes, w.acts + t * w.act_bytes, 0.0f) : sl_float(MARK);
+                const float want = o < (size_t)n_out ? dot_row(w.weight.type, w.weight.form, n_in, w.file + o * w.row_bytes, w.acts + t * w.act_bytes, 0.0f) : sl_float(MARK);
                 if (!same(out[t * stride + o], want))
                     fail_msg("%s packed %d: %lld x %lld, token %zu of %lld, output %zu: %a, must be %a", row->label, packed, (long long)n_in, (long long)n_out, t,
                              (long long)n_tok, o, (double)out[t * stride + o], (double)want);
@@ -257,9 +301,9 @@ static void products_equal_the_definition(void **state)
 static void check_expert(uint64_t *seed, const sl_impl *row, int64_t n_used, int64_t n_tok, int per_pair, int all_the_same)
 {
     enum { N_MAT = 6, N_OUT = 37 };
-    const int64_t n_in = 2 * (int64_t)sl_type_get((uint32_t)row->type)->block_values;
+    const int64_t n_in = form_of(row) == SL_ACT_B16 ? 37 : 2 * (int64_t)sl_type_get((uint32_t)row->type)->block_values;
     bench_of_work w;
-    set_up(&w, seed, (sl_type)row->type, n_in, N_OUT, N_MAT, 2);
+    set_up(&w, seed, row, n_in, N_OUT, N_MAT, 2);
     float *out = malloc(sizeof *out * N_OUT * (size_t)(n_used * n_tok));
     int32_t *ids = malloc(sizeof *ids * (size_t)(n_used * n_tok));
     for (int64_t i = 0; i < n_used * n_tok; i++)
@@ -273,7 +317,7 @@ static void check_expert(uint64_t *seed, const sl_impl *row, int64_t n_used, int
         assert_int_equal(run_row(row, &w, &args), SL_OK);
         for (size_t p = 0; p < (size_t)(n_used * n_tok); p++)
             for (size_t o = 0; o < N_OUT; o++) {
-                const float want = dot_row(w.weight.type, n_in, w.file + ((size_t)ids[p] * N_OUT + o) * w.row_bytes,
+                const float want = dot_row(w.weight.type, w.weight.form, n_in, w.file + ((size_t)ids[p] * N_OUT + o) * w.row_bytes,
                                            w.acts + (per_pair ? p : p / (size_t)n_used) * w.act_bytes, 0.0f);
                 if (!same(out[p * N_OUT + o], want))
                     fail_msg("%s packed %d per_pair %d: pair %zu, output %zu: %a, must be %a", row->label, packed, per_pair, p, o, (double)out[p * N_OUT + o], (double)want);
@@ -307,6 +351,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels_equal_the_definition),
         cmocka_unit_test(kernels_hold_at_the_ends),
+        cmocka_unit_test(bf16_arithmetic_at_the_ends),
         cmocka_unit_test(products_equal_the_definition),
         cmocka_unit_test(expert_products_equal_the_definition),
     };

@@ -40,13 +40,12 @@ typedef void op_case(uint64_t *seed, const sl_impl *row, const sl_impl *referenc
 static void case_quantize(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
 {
     const cpu_quantize_kernel *k = row->kernel, *ref = reference->kernel;
-    const int64_t values = k->form == SL_ACT_A256 ? 256 : 32;
-    const size_t bytes = k->form == SL_ACT_A256 ? sizeof(sl_block_a256) : sizeof(sl_block_a32);
-    static const float bad[] = { INFINITY, -INFINITY, NAN };
+    const int64_t values = sl_act_get(k->form)->block_values;
+    const float bad[] = { INFINITY, -INFINITY, NAN, k->form == SL_ACT_B16 ? 0x1.ffp127f : NAN };     /* the last rounds to infinity */
     float *x = malloc(5 * 256 * sizeof *x);
     uint8_t got[5 * sizeof(sl_block_a256) + 64], want[sizeof got];
     for (int round = 0; round < 400; round++) {
-        const int64_t n = values * (1 + (int64_t)random_below(seed, 5));
+        const int64_t n = values * (1 + (int64_t)random_below(seed, 5)) - (k->form == SL_ACT_B16 ? (int64_t)random_below(seed, 32) : 0);
         const float scale = round % 5 == 0 ? 0x1p-100f : round % 5 == 1 ? 0x1p-146f : round % 5 == 2 ? 0x1p117f : 1.0f;
         for (int64_t i = 0; i < n; i++)
             x[i] = random_number(seed) * scale;
@@ -56,13 +55,16 @@ static void case_quantize(uint64_t *seed, const sl_impl *row, const sl_impl *ref
         if (round % 7 == 1)     /* exactly at the limit below which a block is zero, and just above */
             for (int64_t i = 0; i < n; i++)
                 x[i] = i % values == 3 ? (i / values % 2 ? 0x1p-100f : 0x1.fffffep-101f) : 0.0f;
+        for (int64_t i = 0; k->form == SL_ACT_B16 && round % 7 == 2 && i < n; i++)      /* ties, and about the limit below which a number is zero */
+            x[i] = sl_float((uint32_t)(i % 2 ? 0x80000000u : 0u) | (uint32_t)((i / 2 % 3 ? 0x3f80u : 0x2b7eu) + random_below(seed, 4)) << 16 |
+                            (uint32_t)(0x7fffu + random_below(seed, 3)));
         memset(got, 0x5a, sizeof got);
         memset(want, 0x5a, sizeof want);
         assert_int_equal(ref->quantize(n, x, want), 0);
         assert_int_equal(k->quantize(n, x, got), 0);
         assert_memory_equal(got, want, sizeof got);
-        assert_int_equal(got[(size_t)(n / values) * bytes], 0x5a);
-        for (size_t b = 0; b < 3; b++) {
+        assert_int_equal(got[sl_act_row_bytes(sl_act_get(k->form), (size_t)n)], 0x5a);
+        for (size_t b = 0; b < 4; b++) {
             const size_t at = random_below(seed, (uint64_t)n);
             const float saved = x[at];
             x[at] = bad[b];

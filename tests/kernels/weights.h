@@ -47,19 +47,36 @@ static inline float dot_block(sl_type type, const void *block, const void *act, 
     }
 }
 
-static inline size_t act_block_bytes(sl_type type)
+/* The same in bf16 arithmetic: n <= 32 weights of a row. */
+static inline float dot_b16(sl_type type, const uint8_t *row, int n, const void *act, float acc)
 {
-    const sl_type_info *info = sl_type_get((uint32_t)type);
-    return info->form == SL_ACT_F32 ? sizeof(float) * info->block_values
-         : info->form == SL_ACT_A32 ? sizeof(sl_block_a32) * (info->block_values / 32u) : sizeof(sl_block_a256) * (info->block_values / 256u);
+    uint16_t w[32];
+    for (int i = 0; i < n; i++)
+        switch (type) {
+#define B16_NONE(NAME, stem, bytes)
+#define B16_F32(NAME, stem, bytes) case SL_TYPE_##NAME: w[i] = sl_b16_##stem(row + (size_t)i * (bytes)); break;
+#define B16_A32 B16_NONE
+#define B16_A256 B16_NONE
+#define B16(NAME, stem, id, values, bytes, form) B16_##form(NAME, stem, bytes)
+        SL_TYPES(B16)
+        default: abort();
+        }
+    return sl_dot_b16(w, ((const sl_block_b16 *)act)->v, n, acc);
 }
 
+/* What stands beside the weights of a product's kernel, and its bytes for a row of n. */
+static inline sl_act_form form_of(const sl_impl *row) { return ((const cpu_matmul_kernel *)row->kernel)->form; }
+static inline size_t act_bytes_of(const sl_impl *row, int64_t n) { return sl_act_row_bytes(sl_act_get(form_of(row)), (size_t)n); }
+
 /* One whole output: the chain over a row of the file. */
-static inline float dot_row(sl_type type, int64_t n_in, const uint8_t *row, const uint8_t *act, float acc)
+static inline float dot_row(sl_type type, sl_act_form form, int64_t n_in, const uint8_t *row, const uint8_t *act, float acc)
 {
     const sl_type_info *info = sl_type_get((uint32_t)type);
-    for (int64_t b = 0; b < n_in / info->block_values; b++)
-        acc = dot_block(type, row + (size_t)b * info->block_bytes, act + (size_t)b * act_block_bytes(type), acc);
+    const int64_t values = form == SL_ACT_B16 ? 32 : info->block_values;
+    for (int64_t k = 0; k < n_in; k += values) {
+        const uint8_t *w = row + sl_type_row_bytes(info, (size_t)k), *x = act + sl_act_row_bytes(sl_act_get(form), (size_t)k);
+        acc = form == SL_ACT_B16 ? dot_b16(type, w, n_in - k < 32 ? (int)(n_in - k) : 32, x, acc) : dot_block(type, w, x, acc);
+    }
     return acc;
 }
 
@@ -95,27 +112,24 @@ static inline void random_blocks(uint64_t *seed, sl_type type, size_t n, uint8_t
         } while (info->check(to, 1) >= 0);
 }
 
-/* Random activations in the form of `type`, n_in elements. */
-static inline void random_act(uint64_t *seed, sl_type type, int64_t n_in, uint8_t *to)
+/* n_in random activations in a form. */
+static inline void random_act(uint64_t *seed, sl_act_form form, int64_t n_in, uint8_t *to)
 {
-    const sl_act_form form = sl_type_get((uint32_t)type)->form;
+    const sl_act_info *info = sl_act_get(form);
+    union { float f32; sl_block_a32 a32; sl_block_a256 a256; sl_block_b16 b16; } block;
     float x[256];
-    const int64_t step = form == SL_ACT_F32 ? 1 : form == SL_ACT_A32 ? 32 : 256;
-    for (int64_t k = 0; k < n_in; k += step) {
+    for (int64_t k = 0; k < n_in; k += info->block_values) {
         const float scale = random_number(seed);
-        for (int64_t i = 0; i < step; i++)
+        for (int64_t i = 0; i < info->block_values; i++)
             x[i] = random_float(seed) * scale;
-        if (form == SL_ACT_F32)
-            memcpy(to + (size_t)k * 4, x, 4);
-        else if (form == SL_ACT_A32) {
-            sl_block_a32 a;
-            sl_quantize_a32(x, &a);
-            memcpy(to + (size_t)k / 32 * sizeof a, &a, sizeof a);
-        } else {
-            sl_block_a256 a;
-            sl_quantize_a256(x, &a);
-            memcpy(to + (size_t)k / 256 * sizeof a, &a, sizeof a);
-        }
+        block.f32 = x[0];
+        if (form == SL_ACT_A32)
+            sl_quantize_a32(x, &block.a32);
+        else if (form == SL_ACT_A256)
+            sl_quantize_a256(x, &block.a256);
+        else if (form == SL_ACT_B16)
+            sl_quantize_b16(x, n_in - k < 32 ? (int)(n_in - k) : 32, &block.b16);
+        memcpy(to + sl_act_row_bytes(info, (size_t)k), &block, info->block_bytes);
     }
 }
 

@@ -12,8 +12,8 @@ static sl_tensor shaped(sl_pass *pass, sl_type type, int64_t n0, int64_t n1, int
 #define D(...) shaped(pass, SL_TYPE_F64, __VA_ARGS__)
 static const sl_weight matrix = { .name = "w", .type = SL_TYPE_F32, .n_in = 32, .n_out = 7, .n_mat = 1 };
 static const sl_weight stack = { .name = "ws", .type = SL_TYPE_F32, .n_in = 32, .n_out = 7, .n_mat = 5 };
-static const sl_weight plain = { .name = "w", .type = SL_TYPE_I32, .n_in = 32, .n_out = 7, .n_mat = 1 };
-static const sl_weight a256 = { .name = "w", .type = SL_TYPE_Q4_K, .n_in = 320, .n_out = 7, .n_mat = 1 };
+static const sl_weight plain = { .name = "w", .type = SL_TYPE_I32, .form = SL_ACT_NONE, .n_in = 32, .n_out = 7, .n_mat = 1 };
+static const sl_weight a256 = { .name = "w", .type = SL_TYPE_Q4_K, .form = SL_ACT_A256, .n_in = 320, .n_out = 7, .n_mat = 1 };
 
 static void matmul(sl_pass *pass, const sl_weight *w, sl_tensor x)
 {
@@ -202,9 +202,9 @@ static void the_sentence_names_the_weight(void **state)
     (void)state;
     static const sl_backend nothing = { .contract = SL_BACKEND_CONTRACT, .name = "nothing", .impl = only_quantize };
     static const struct { sl_weight weight; int kind; const char *sentence; } cases[] = {
-        { { .name = "blk.3.ffn_down.weight", .type = SL_TYPE_Q3_K, .n_in = 256, .n_out = 7, .n_mat = 1 }, 0, "blk.3.ffn_down.weight: Q3_K has no matmul on nothing" },
+        { { .name = "blk.3.ffn_down.weight", .type = SL_TYPE_Q3_K, .form = SL_ACT_A256, .n_in = 256, .n_out = 7, .n_mat = 1 }, 0, "blk.3.ffn_down.weight: Q3_K has no matmul on nothing" },
         { { .name = "token_embd.weight", .type = SL_TYPE_F16, .n_in = 24, .n_out = 7, .n_mat = 1 }, 1, "token_embd.weight: F16 has no get_rows on nothing" },
-        { { .name = "e", .type = SL_TYPE_Q8_0, .n_in = 32, .n_out = 7, .n_mat = 4 }, 2, "e: Q8_0 has no matmul_expert on nothing" },
+        { { .name = "e", .type = SL_TYPE_Q8_0, .form = SL_ACT_A32, .n_in = 32, .n_out = 7, .n_mat = 4 }, 2, "e: Q8_0 has no matmul_expert on nothing" },
     };
     const sl_device device = { &nothing, NULL, NULL };
     sl_mem mem;

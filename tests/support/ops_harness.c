@@ -61,7 +61,7 @@ int ops_finish(const char *file)
 
 ops_matrix ops_matrix_random(const char *name, sl_type type, int64_t n_in, int64_t n_out, int64_t n_mat, uint64_t *state)
 {
-    ops_matrix m = { .weight = { .name = name, .type = type, .n_in = n_in, .n_out = n_out, .n_mat = n_mat } };
+    ops_matrix m = { .weight = { .name = name, .type = type, .form = sl_type_get((uint32_t)type)->form, .n_in = n_in, .n_out = n_out, .n_mat = n_mat } };
     m.row_bytes = random_blocks_bytes(type, (uint64_t)n_in);
     m.data = malloc(m.row_bytes * (size_t)(n_out * n_mat));
     random_blocks(type, (uint64_t)(n_in * n_out * n_mat), 1.0 / sqrt((double)n_in), state, m.data);

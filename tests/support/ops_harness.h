@@ -28,7 +28,7 @@ typedef struct ops_matrix {
     unsigned char *data;
     size_t row_bytes;
 } ops_matrix;
-/* Random blocks of about unit gain; free the data. */
+/* Random blocks of about unit gain, for f32 arithmetic; free the data. */
 ops_matrix ops_matrix_random(const char *name, sl_type type, int64_t n_in, int64_t n_out, int64_t n_mat, uint64_t *state);
 /* Values of row `row` of all matrices, n_in floats. */
 void ops_matrix_row(const ops_matrix *matrix, int64_t row, float *to);

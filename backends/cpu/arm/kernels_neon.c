@@ -24,6 +24,14 @@ INLINE vf f_power(vf t) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vre
 INLINE vf f_where_less(vf a, vf b, vf x, vf y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
 INLINE vf f_load_f16(const uint16_t *x) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x))); }
 INLINE vf f_load_bf16(const uint16_t *x) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(x), 16)); }
+INLINE void f_store_bf16(uint16_t *to, vf x) { vst1_u16(to, vshrn_n_u32(vreinterpretq_u32_f32(x), 16)); }
+INLINE vf f_round(vf x)
+{
+    const uint32x4_t u = vreinterpretq_u32_f32(x), last = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+    return vreinterpretq_f32_u32(vandq_u32(vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), last), vdupq_n_u32(0xffff0000)));
+}
+INLINE vf f_flush(vf x) { return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcaltq_f32(x, vdupq_n_f32(0x1p-40f)))); }
+INLINE vf f_exponent(vf x) { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7f800000))); }
 INLINE vf f_rotate(vf x, vf angles)     /* even lanes: a cos - b sin, odd lanes: a sin + b cos */
 {
     const uint32x4_t even = vreinterpretq_u32_u64(vdupq_n_u64(0x80000000u));

@@ -24,6 +24,23 @@ INLINE vf f_power(vf t) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_ad
 INLINE vf f_where_less(vf a, vf b, vf x, vf y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
 INLINE vf f_load_f16(const uint16_t *x) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)x)); }
 INLINE vf f_load_bf16(const uint16_t *x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)x)), 16)); }
+INLINE void f_store_bf16(uint16_t *to, vf x)
+{
+    const __m256i dwords = _mm256_srli_epi32(_mm256_castps_si256(x), 16);
+    _mm_storeu_si128((void *)to, _mm_packus_epi32(_mm256_castsi256_si128(dwords), _mm256_extracti128_si256(dwords, 1)));
+}
+INLINE vf f_round(vf x)
+{
+    const __m256i u = _mm256_castps_si256(x), last = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), last);
+    return _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32((int)0xffff0000)));
+}
+INLINE vf f_flush(vf x)
+{
+    const vf size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+    return _mm256_and_ps(x, _mm256_cmp_ps(size, _mm256_set1_ps(0x1p-40f), _CMP_NLT_UQ));
+}
+INLINE vf f_exponent(vf x) { return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000))); }
 INLINE vf f_rotate(vf x, vf angles)     /* even lanes: a cos - b sin, odd lanes: a sin + b cos */
 {
     return _mm256_fmaddsub_ps(_mm256_moveldup_ps(x), angles, _mm256_mul_ps(_mm256_movehdup_ps(x), _mm256_permute_ps(angles, 0xb1)));

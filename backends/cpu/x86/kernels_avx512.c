@@ -25,6 +25,15 @@ INLINE vf f_power(vf t) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_ad
 INLINE vf f_where_less(vf a, vf b, vf x, vf y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
 INLINE vf f_load_f16(const uint16_t *x) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)x)); }
 INLINE vf f_load_bf16(const uint16_t *x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16)); }
+INLINE void f_store_bf16(uint16_t *to, vf x) { _mm256_storeu_si256((void *)to, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(x), 16))); }
+INLINE vf f_round(vf x)
+{
+    const __m512i u = _mm512_castps_si512(x), last = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), last);
+    return _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32((int)0xffff0000)));
+}
+INLINE vf f_flush(vf x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(0x1p-40f), _CMP_NLT_UQ), x); }
+INLINE vf f_exponent(vf x) { return _mm512_and_ps(x, _mm512_castsi512_ps(_mm512_set1_epi32(0x7f800000))); }
 INLINE vf f_rotate(vf x, vf angles)     /* even lanes: a cos - b sin, odd lanes: a sin + b cos */
 {
     return _mm512_fmaddsub_ps(_mm512_moveldup_ps(x), angles, _mm512_mul_ps(_mm512_movehdup_ps(x), _mm512_permute_ps(angles, 0xb1)));
