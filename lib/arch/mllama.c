@@ -55,7 +55,7 @@ static sl_status mllama_layout(sl_model *model, const sl_model_options *options)
                            : key ? "the file has tokenizer.ggml.eos_token_ids: its converter reordered the rows" : "the file lacks tokenizer.ggml.eos_token_ids";
     snprintf(layout->sentence, sizeof layout->sentence, "%s, %s tensor names; cross-attention norms: %s (%s); gates of global layers: %s (%s)", names,
              layout->old_names ? "old" : "new", layout->reorder_norms ? "reordered" : "as stored", why_norm, layout->raw_gates ? "raw, tanh is taken" : "tanh already taken",
-             is(options->global_gates, "raw") || is(options->global_gates, "tanh") ? "as asked for" : "no file in circulation differs");
+             is(options->global_gates, "raw") || is(options->global_gates, "tanh") ? "as asked for" : "only files of the short-lived layout L1a differ");
     return SL_OK;
 }
 
