@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Searches the compiled objects of lib/ and backends/: objects.py READELF ARCHIVE
 
-- Every name that they take from outside must stand in imports.txt. So nothing can exit, abort, print, read the environment, take a lock
+- Every name that they take from outside must stand in imports.txt, on a line that begins with a file and a colon for that file alone. So nothing can exit, abort, print, read the environment, take a lock
   on the locale or call a libm function whose bits depend on the machine, without somebody having written it down there.
 - No object may have writable data: the library keeps no state outside its handles. The one exception is the sentence of
   sl_last_error(), one per thread.
@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-# May not even be written into imports.txt.
+# May not even be written into imports.txt, unless for one file alone.
 NEVER = re.compile(r'exit|_exit|_Exit|quick_exit|abort|__assert\w*|v?f?printf|puts|fputs|f?putc|putchar|perror|stdout|stderr|stdin|std(out|err)'
                    r'|(secure_)?getenv|setenv|putenv|environ|setlocale|uselocale|localeconv|strto[dfl]d?|atof|s?scanf|signal|sigaction|raise|kill|_?longjmp'
                    r'|_?_?setjmp|s?rand(om)?(_r)?|exp[2f]?|expm1f?|logf?|log2f?|log10f?|powf?|sinf?|cosf?|tanf?|tanhf?|erff?|sqrtf?')
@@ -34,13 +34,16 @@ def objects(readelf, archive):
 
 
 def allowed():
-    lines = (pathlib.Path(__file__).parent / 'imports.txt').read_text().splitlines()
-    names = {word for line in lines for word in line.split('#')[0].split()}
-    for name in sorted(names):
-        if NEVER.fullmatch(name):
+    """(source, name) of every name of imports.txt; the source is '' where any may take it."""
+    pairs = set()
+    for line in (pathlib.Path(__file__).parent / 'imports.txt').read_text().splitlines():
+        source, names = re.fullmatch(r'(?:(\w+\.c):)?([^#]*).*', line).groups()
+        pairs |= {(source or '', name) for name in names.split()}
+    for source, name in sorted(pairs):
+        if not source and NEVER.fullmatch(name):
             print(f'imports.txt allows {name}, which the library never calls')
             sys.exit(1)
-    return names
+    return pairs
 
 
 def plain(name):
@@ -52,7 +55,7 @@ def plain(name):
 def main(readelf, archive):
     rows = objects(readelf, archive)
     known = allowed()
-    defined, imports, faults = set(), {}, []
+    defined, imports, faults = set(), set(), []
     for path, text in rows:
         source = re.split(r'[/\[(]', path)[-1].rstrip('])')
         for _, name, kind, size, flags in SECTION.findall(text):
@@ -63,11 +66,11 @@ def main(readelf, archive):
             if section == 'COM':
                 faults.append(f'{source}: the writable variable {name}')
             elif section == 'UND':
-                imports.setdefault(plain(name), source)
+                imports.add((re.sub(r'\.o$', '', source), plain(name)))
             elif binding != 'LOCAL':
                 defined.add(name.split('@')[0])
-    for name, source in sorted(imports.items()):
-        if name not in defined and name not in known and not COMPILER.fullmatch(name):
+    for source, name in sorted(imports):
+        if name not in defined and not known & {('', name), (source, name)} and not COMPILER.fullmatch(name):
             faults.append(f'{source}: takes {name} from outside, which is not in imports.txt')
     for fault in faults:
         print(fault)
