@@ -167,17 +167,18 @@ static inline SL_FN float sl_gelu(float x)
  * relative error (2^-28.4); above it 1 - 2 / (1 + exp(2 |x|)), which is 1 from 10 on. Odd; NaN stays NaN. */
 static inline SL_FN float sl_tanh(float x)
 {
-    const float a = sl_float(sl_bits(x) & 0x7fffffffu), z = x * x;
+    const float a = sl_float(sl_bits(x) & 0x7fffffffu), z = a * a;
+    float y;
     if (a < 0.6f) {
         float p = -0x1.828776p-8f;
         p = sl_fma(p, z, 0x1.54c3c2p-6f);
         p = sl_fma(p, z, -0x1.b89abap-5f);
         p = sl_fma(p, z, 0x1.1109bep-3f);
         p = sl_fma(p, z, -0x1.55553ep-2f);
-        return sl_fma(p * z, x, x);
-    }
-    const float y = 1.0f - 2.0f / (1.0f + sl_exp(2.0f * (10.0f < a ? 10.0f : a)));
-    return x < 0.0f ? -y : y;
+        y = sl_fma(p * z, a, a);
+    } else
+        y = 1.0f - 2.0f / (1.0f + sl_exp(2.0f * (10.0f < a ? 10.0f : a)));
+    return sl_float(sl_bits(y) | (sl_bits(x) & 0x80000000u));
 }
 
 /* ---- halves ---- */

@@ -245,9 +245,163 @@ static void case_attention(uint64_t *seed, const sl_impl *row, const sl_impl *re
     free(v);
 }
 
+static void case_layer_norm(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    const cpu_layer_norm_kernel *k = row->kernel, *ref = reference->kernel;
+    float x[MAX_N], weight[MAX_N], bias[MAX_N], got[MAX_N + CANARIES], want[MAX_N];
+    for (size_t n = 1; n <= MAX_N; n += n < 70 ? 1 : 45) {
+        random_floats(seed, x, n);
+        random_floats(seed, weight, n);
+        random_floats(seed, bias, n);
+        fill(got, MAX_N + CANARIES);
+        const float epsilon = n % 3 ? 1e-5f : 1e-3f;
+        ref->layer_norm((int64_t)n, x, weight, bias, epsilon, want);
+        k->layer_norm((int64_t)n, x, weight, bias, epsilon, got);
+        expect_same(row->label, got, want, n, n + CANARIES);
+        double sum = 0, ss = 0, most = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += x[i], most = fmax(most, fabs((double)x[i]));
+        for (size_t i = 0; i < n; i++)
+            ss += (x[i] - sum / (double)n) * (x[i] - sum / (double)n);
+        const double r = 1 / sqrt(ss / (double)n + epsilon);
+        for (size_t i = 0; i < n; i++)
+            expect_near(row->label, want[i], (x[i] - sum / (double)n) * r * weight[i] + bias[i], 8, (most * r * 0x1p-20 + 0x1p-22) * fabs((double)weight[i]) + 0x1p-140);
+    }
+}
+
+static void case_gelu(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    static const float edges[] = { 0.0f, -0.0f, 1.0f, -1.0f, 1.41421354f, -1.41421354f, 1.41421366f, 5.5f, -5.5f, -5.6f, 5.7f, -5.7f, 13.3f, -13.3f, 1e30f, -1e30f, 0x1p-140f,
+                                   -0x1p-140f, INFINITY, -INFINITY, NAN };
+    enum { EDGES = sizeof edges / sizeof *edges };
+    const cpu_gelu_kernel *k = row->kernel, *ref = reference->kernel;
+    float x[MAX_N], bias[MAX_N], got[MAX_N + CANARIES], want[MAX_N];
+    for (size_t n = 0; n <= MAX_N; n += n < 70 ? 1 : 45)
+        for (int round = 0; round < 6; round++) {
+            const float *summand = round % 2 ? bias : NULL;
+            random_floats(seed, bias, n);
+            for (size_t i = 0; i < n; i++)
+                x[i] = round == 0 ? edges[random_below(seed, EDGES)] : random_float(seed) * (round < 3 ? 1.5f : 8.0f);
+            fill(got, MAX_N + CANARIES);
+            memcpy(got, x, n * sizeof *x);
+            memcpy(want, x, n * sizeof *x);
+            ref->gelu((int64_t)n, want, summand);
+            k->gelu((int64_t)n, got, summand);
+            expect_same(row->label, got, want, n, n + CANARIES);
+            for (size_t i = 0; i < n && round > 0; i++) {
+                const double z = summand ? (double)(float)((double)x[i] + bias[i]) : x[i];
+                expect_near(row->label, want[i], 0.5 * z * erfc(-z / sqrt(2)), z > 0 ? 2 : 0, z > 0 ? 0 : 1e-7);
+            }
+        }
+}
+
+static void case_add_gated(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    const cpu_add_gated_kernel *k = row->kernel, *ref = reference->kernel;
+    float y[MAX_N], got[MAX_N + CANARIES], want[MAX_N];
+    for (size_t n = 0; n <= MAX_N; n += n < 70 ? 1 : 45) {
+        const float gate = n % 4 ? random_float(seed) : 0.0f;
+        random_floats(seed, y, n);
+        random_floats(seed, want, n);
+        fill(got, MAX_N + CANARIES);
+        memcpy(got, want, n * sizeof *got);
+        float exact[MAX_N];
+        for (size_t i = 0; i < n; i++)
+            exact[i] = fmaf(y[i], gate, want[i]);
+        ref->add_gated((int64_t)n, want, y, gate);
+        k->add_gated((int64_t)n, got, y, gate);
+        expect_same(row->label, got, want, n, n + CANARIES);
+        expect_same(row->label, want, exact, n, n);
+    }
+}
+
+/* Which keys are there: all, one, a prefix, a piece, any. */
+static uint64_t random_visible(uint64_t *seed)
+{
+    const uint64_t kind = random_below(seed, 5), some = random_next(seed), at = random_below(seed, 64);
+    return kind == 0 ? ~(uint64_t)0 : kind == 1 ? (uint64_t)1 << at : kind == 2 ? ~(uint64_t)0 >> at : kind == 3 ? ~(uint64_t)0 >> at << (at / 2) : some | (uint64_t)1 << at;
+}
+
+enum { SPAN_HEAD = 136, SPAN_BLOCKS = 3 };
+
+/* Three blocks, one after the other, of every number of queries; keys that nobody sees are NaN. */
+static void span_blocks(uint64_t *seed, const sl_impl *row, const sl_impl *reference, int64_t d_head, int n)
+{
+    const cpu_span_kernel *kernel = row->kernel, *ref = reference->kernel;
+    float q[CPU_SPAN_QUERIES][SPAN_HEAD], got[CPU_SPAN_QUERIES][SPAN_HEAD + CANARIES], want[CPU_SPAN_QUERIES][SPAN_HEAD + CANARIES];
+    cpu_span_state g[CPU_SPAN_QUERIES], w[CPU_SPAN_QUERIES];
+    double m[CPU_SPAN_QUERIES], l[CPU_SPAN_QUERIES], o[CPU_SPAN_QUERIES][SPAN_HEAD] = { { 0 } };
+    const size_t bytes = (size_t)(SL_PAGE_KEYS * d_head) * sizeof(float);
+    const float scale = 1.0f / sqrtf((float)d_head);
+    float *k = malloc(bytes), *v = malloc(bytes);          /* exactly as large as a page */
+    for (int t = 0; t < n; t++) {
+        fill(got[t], SPAN_HEAD + CANARIES);
+        fill(want[t], SPAN_HEAD + CANARIES);
+        for (int64_t d = 0; d < d_head; d++)
+            q[t][d] = random_float(seed) * 2, got[t][d] = want[t][d] = 0.0f;
+        g[t] = (cpu_span_state) { q[t], got[t], -INFINITY, 0.0f };
+        w[t] = (cpu_span_state) { q[t], want[t], -INFINITY, 0.0f };
+        m[t] = -INFINITY, l[t] = 0;
+    }
+    for (int b = 0; b < SPAN_BLOCKS; b++) {
+        const uint64_t visible = random_visible(seed);
+        for (int64_t i = 0; i < SL_PAGE_KEYS * d_head; i++) {
+            k[i] = visible >> i % SL_PAGE_KEYS & 1 ? random_float(seed) * 4 : NAN;
+            v[i] = visible >> i / d_head & 1 ? random_float(seed) : i % 2 ? INFINITY : NAN;
+        }
+        ref->block(d_head, n, w, k, v, visible, scale);
+        kernel->block(d_head, n, g, k, v, visible, scale);
+        for (int t = 0; t < n; t++) {
+            expect_same(row->label, &g[t].max, &w[t].max, 1, 1);
+            expect_same(row->label, &g[t].sum, &w[t].sum, 1, 1);
+            expect_same(row->label, got[t], want[t], (size_t)d_head, (size_t)d_head + CANARIES);
+            for (int j = 0; j < SL_PAGE_KEYS; j++) {
+                double s = 0;
+                if (!(visible >> j & 1))
+                    continue;
+                for (int64_t d = 0; d < d_head; d++)
+                    s += (double)q[t][d] * k[SL_PAGE_KEYS * d + j];
+                s *= scale;
+                const double most = fmax(m[t], s), before = exp(m[t] - most), now = exp(s - most);
+                for (int64_t d = 0; d < d_head; d++)
+                    o[t][d] = o[t][d] * before + now * v[d_head * j + d];
+                l[t] = l[t] * before + now, m[t] = most;
+            }
+        }
+    }
+    for (int t = 0; t < n; t++)
+        for (int64_t d = 0; d < d_head; d++)
+            expect_near(row->label, want[t][d] / w[t].sum, o[t][d] / l[t], 0, 0x1p-17);
+    free(k);
+    free(v);
+}
+
+static void case_span_attention(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    static const int64_t heads[] = { 1, 2, 7, 8, 16, 24, 40, 64, 80, 96, 128, 136 };
+    const cpu_span_kernel *kernel = row->kernel, *ref = reference->kernel;
+    for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
+        for (int n = 1; n <= CPU_SPAN_QUERIES; n++)
+            span_blocks(seed, row, reference, heads[h], n);
+    assert_true(!kernel->widen == (kernel->cache_type == SL_TYPE_F32) && !ref->widen == !kernel->widen);
+    uint16_t halves[320];
+    float got[320 + CANARIES], want[320];
+    for (int n = 64; n <= 320 && kernel->widen; n += 64) {
+        for (int i = 0; i < n; i++)
+            halves[i] = (uint16_t)random_next(seed);
+        fill(got, 320 + CANARIES);
+        ref->widen(n, halves, want);
+        kernel->widen(n, halves, got);
+        expect_same(row->label, got, want, (size_t)n, (size_t)n + CANARIES);
+        for (int i = 0; i < n; i++)
+            assert_true(same(want[i], sl_half_to_float(halves[i])));
+    }
+}
+
 static op_case *const cases[SL_OP_COUNT] = {
     [SL_OP_QUANTIZE] = case_quantize, [SL_OP_RMS_NORM] = case_rms_norm, [SL_OP_ADD_TO] = case_add_to, [SL_OP_SILU_MUL] = case_silu_mul,
-    [SL_OP_ROPE] = case_rope, [SL_OP_ATTENTION] = case_attention,
+    [SL_OP_ROPE] = case_rope, [SL_OP_ATTENTION] = case_attention, [SL_OP_LAYER_NORM] = case_layer_norm, [SL_OP_GELU] = case_gelu,
+    [SL_OP_ADD_GATED] = case_add_gated, [SL_OP_SPAN_ATTENTION] = case_span_attention,
 };
 
 /* "attention/f16/avx2" and "attention/f16/scalar" are of one kind. */

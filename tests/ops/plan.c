@@ -37,6 +37,10 @@ static void route(sl_pass *pass, sl_tensor logits, int64_t n_used)
 static void cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc, sl_tensor vc, int64_t n_tok) { sl_op_cache_write(pass, k, v, kc, vc, I(n_tok, 1, 1, 1), I(3, 1, 1, 1)); }
 static void attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, int64_t n_tok) { sl_op_attention(pass, q, kc, vc, I(n_tok, 1, 1, 1), I(3, 1, 1, 1), 1); }
 
+static const sl_tensor no_tensor;
+/* A cache of 2 heads as attention wants it, by spans [2, 3]. */
+static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, sl_tensor spans, sl_tensor ranges) { sl_op_span_attention(pass, q, kc, vc, spans, ranges, 1); }
+
 /* X(operation, call): each breaks its rule in one place. */
 #define WRONG(X) \
     X(GET_ROWS, sl_op_get_rows(pass, &matrix, F(3, 1, 1, 1))) \
@@ -83,7 +87,33 @@ static void attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, in
     X(ROUTE, route(pass, F(5, 3, 1, 1), 0)) \
     X(ROUTE, route(pass, I(5, 3, 1, 1), 2)) \
     X(EXPERT_SUM, sl_op_expert_sum(pass, F(24, 2, 3, 1), F(3, 2, 1, 1))) \
-    X(EXPERT_SUM, sl_op_expert_sum(pass, F(24, 2, 3, 1), I(2, 3, 1, 1)))
+    X(EXPERT_SUM, sl_op_expert_sum(pass, F(24, 2, 3, 1), I(2, 3, 1, 1))) \
+    X(LAYER_NORM, sl_op_layer_norm(pass, F(24, 5, 1, 1), F(23, 1, 1, 1), F(23, 1, 1, 1), 0)) \
+    X(LAYER_NORM, sl_op_layer_norm(pass, F(24, 5, 1, 1), F(24, 1, 1, 1), F(24, 5, 1, 1), 0)) \
+    X(LAYER_NORM, sl_op_layer_norm(pass, F(24, 5, 1, 1), F(24, 1, 1, 1), no_tensor, 0)) \
+    X(LAYER_NORM, sl_op_layer_norm(pass, sl_view_every(F(48, 5, 1, 1), 0, 24, 2), F(24, 1, 1, 1), F(24, 1, 1, 1), 0)) \
+    X(GELU, sl_op_gelu(pass, F(24, 5, 1, 1), F(23, 1, 1, 1))) \
+    X(GELU, sl_op_gelu(pass, F(24, 5, 1, 1), F(24, 5, 1, 1))) \
+    X(GELU, sl_op_gelu(pass, I(24, 5, 1, 1), no_tensor)) \
+    X(GELU, sl_op_gelu(pass, sl_view_every(F(48, 5, 1, 1), 1, 24, 2), no_tensor)) \
+    X(ADD_GATED, sl_op_add_gated(pass, F(24, 5, 1, 1), F(24, 4, 1, 1), F(1, 1, 1, 1), no_tensor)) \
+    X(ADD_GATED, sl_op_add_gated(pass, F(24, 5, 1, 1), F(24, 5, 1, 1), F(2, 1, 1, 1), no_tensor)) \
+    X(ADD_GATED, sl_op_add_gated(pass, F(24, 5, 1, 1), F(24, 5, 1, 1), no_tensor, no_tensor)) \
+    X(ADD_GATED, sl_op_add_gated(pass, F(24, 5, 1, 1), F(24, 5, 1, 1), F(1, 1, 1, 1), I(4, 1, 1, 1))) \
+    X(ADD_GATED, sl_op_add_gated(pass, F(24, 5, 1, 1), F(24, 5, 1, 1), F(1, 1, 1, 1), F(5, 1, 1, 1))) \
+    X(ADD_GATED, sl_op_add_gated(pass, sl_view_every(F(48, 5, 1, 1), 0, 24, 2), F(24, 5, 1, 1), F(1, 1, 1, 1), no_tensor)) \
+    X(COPY_TO, sl_op_copy_to(pass, F(24, 5, 1, 1), F(24, 4, 1, 1))) \
+    X(COPY_TO, sl_op_copy_to(pass, F(24, 5, 1, 1), F(23, 1, 1, 1))) \
+    X(COPY_TO, sl_op_copy_to(pass, F(24, 5, 1, 1), I(24, 5, 1, 1))) \
+    X(COPY_TO, sl_op_copy_to(pass, no_tensor, no_tensor)) \
+    X(SPAN_ATTENTION, span_attention(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), I(2, 3, 1, 1), I(2, 4, 1, 1))) \
+    X(SPAN_ATTENTION, span_attention(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), I(3, 2, 1, 1), I(2, 5, 1, 1))) \
+    X(SPAN_ATTENTION, span_attention(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), I(2, 3, 1, 1), F(2, 5, 1, 1))) \
+    X(SPAN_ATTENTION, span_attention(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), no_tensor, I(2, 5, 1, 1))) \
+    X(SPAN_ATTENTION, span_attention(pass, F(24, 3, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), I(2, 3, 1, 1), I(2, 5, 1, 1))) \
+    X(SPAN_ATTENTION, span_attention(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 2), I(2, 3, 1, 1), I(2, 5, 1, 1))) \
+    X(SPAN_ATTENTION, span_attention(pass, F(20, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), I(2, 3, 1, 1), I(2, 5, 1, 1))) \
+    X(SPAN_ATTENTION, span_attention(pass, I(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), I(2, 3, 1, 1), I(2, 5, 1, 1)))
 
 enum {
 #define COUNT(op, call) +1

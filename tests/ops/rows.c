@@ -64,6 +64,22 @@ static void takes_rows(void **state)
     }
 }
 
+/* Rows that are tables of their own. */
+static void takes_long_rows(void **state)
+{
+    (void)state;
+    enum { LONG = 600001 };
+    uint64_t random = 4;
+    pick p = { .n_in = LONG, .n_rows = 3, .n = 2, .ids = { 2, 0 } };
+    float *x = ops_random((size_t)((LONG + 5) * p.n_rows), 1, &random), *got = malloc(2 * LONG * sizeof *got);
+    p.x = x;
+    const ops_case c = { "take_rows of long ones", take, &p, NULL, 0, 2 * LONG * sizeof *got };
+    ops_run(&c, got);
+    for (int64_t k = 0; k < p.n; k++)
+        assert_memory_equal(got + k * LONG, x + p.ids[k] * (LONG + 5) + 3, LONG * sizeof *got);
+    free(x), free(got);
+}
+
 static void rows_that_are_not_there(void **state)
 {
     (void)state;
@@ -85,6 +101,6 @@ static int finish(void **state) { return (void)state, ops_finish("rows"); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(gets_rows), cmocka_unit_test(takes_rows), cmocka_unit_test(rows_that_are_not_there) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(gets_rows), cmocka_unit_test(takes_rows), cmocka_unit_test(takes_long_rows), cmocka_unit_test(rows_that_are_not_there) };
     return cmocka_run_group_tests_name("rows", tests, ops_prepare, finish);
 }

@@ -153,6 +153,53 @@ static void silu_is_accurate(void **state)
         assert_true(sl_is_finite(sl_silu(sl_float(u))) && sl_is_finite(sl_silu(-sl_float(u))));
 }
 
+/* The worst of all floats are named in docs/numerics.md; here every 97th. */
+static void erf_is_accurate(void **state)
+{
+    (void)state;
+    double worst = 0;
+    for (uint32_t u = 0; u < 0x41200000u; u += 97) {
+        const float x = sl_float(u), y = sl_erf(x);
+        const double e = ulps(y, erf((double)x));
+        worst = e > worst ? e : worst;
+        assert_true(y <= 1.0f && sl_bits(sl_erf(-x)) == (sl_bits(y) | 0x80000000u));
+    }
+    assert_true(worst < 1.08);
+    assert_true(sl_erf(0x1.f5b99ap+1f) == 1.0f && sl_erf(0x1.f5b998p+1f) < 1.0f);
+    assert_true(sl_erf(4.0f) == 1.0f && sl_erf(-1e19f) == -1.0f && sl_erf(FLT_MAX) == 1.0f && sl_erf(-INFINITY) == -1.0f && sl_erf(INFINITY) == 1.0f);
+    assert_int_equal(sl_bits(sl_erf(-0.0f)), 0x80000000);
+    assert_true(sl_erf(NAN) != sl_erf(NAN));
+}
+
+static void gelu_is_accurate(void **state)
+{
+    (void)state;
+    double worst = 0, tail = 0;
+    for (uint32_t u = 0; u < 0x42000000u; u += 97) {
+        const double x = sl_float(u), e = ulps(sl_gelu((float)x), (long double)(0.5 * x * erfc(-x / sqrt(2)))), t = fabs(sl_gelu((float)-x) + 0.5 * x * erfc(x / sqrt(2)));
+        worst = e > worst ? e : worst;
+        tail = t > tail ? t : tail;
+        assert_true(sl_gelu((float)-x) <= 0.0f);
+    }
+    assert_true(worst < 1.2 && tail < 8.4e-8);
+    assert_true(sl_bits(sl_gelu(-5.6f)) == 0 && sl_bits(sl_gelu(-FLT_MAX)) == 0 && sl_gelu(FLT_MAX) == FLT_MAX && sl_gelu(INFINITY) == INFINITY);
+    assert_true(sl_gelu(-INFINITY) != sl_gelu(-INFINITY) && sl_gelu(NAN) != sl_gelu(NAN));
+}
+
+static void tanh_is_accurate(void **state)
+{
+    (void)state;
+    double worst = 0;
+    for (uint32_t u = 0; u < 0x41200000u; u += 97) {
+        const float x = sl_float(u), y = sl_tanh(x);
+        const double e = ulps(y, tanh((double)x));
+        worst = e > worst ? e : worst;
+        assert_true(y <= 1.0f && sl_bits(sl_tanh(-x)) == (sl_bits(y) | 0x80000000u));
+    }
+    assert_true(worst < 1.42);
+    assert_true(sl_tanh(10.0f) == 1.0f && sl_tanh(-FLT_MAX) == -1.0f && sl_tanh(INFINITY) == 1.0f && sl_tanh(NAN) != sl_tanh(NAN));
+}
+
 static void rint_breaks_ties_to_even(void **state)
 {
     (void)state;
@@ -307,24 +354,28 @@ static uint64_t mix(uint64_t hash, uint64_t value) { return (hash ^ value) * 0x1
 static void bits_are_pinned(void **state)
 {
     (void)state;
-    uint64_t exps = 0, silus = 0, logs = 0, exp2s = 0, angles = 0;
+    uint64_t exps = 0, silus = 0, logs = 0, exp2s = 0, angles = 0, erfs = 0, gelus = 0, tanhs = 0;
     random_state = 5;
     for (int i = 0; i < 100000; i++) {
         float x = (float)(random_unit() * 168 - 80), s, c;
         double y = random_unit() * 0x1p20;
         exps = mix(exps, sl_bits(sl_exp(x)));
         silus = mix(silus, sl_bits(sl_silu(x)));
+        erfs = mix(erfs, sl_bits(sl_erf(x * 0.0625f)));
+        gelus = mix(gelus, sl_bits(sl_gelu(x * 0.125f)));
+        tanhs = mix(tanhs, sl_bits(sl_tanh(x * 0.125f)));
         logs = mix(logs, sl_bits64(sl_log2(y)));
         exp2s = mix(exp2s, sl_bits64(sl_exp2((double)x)));
         sl_sincos(y, &s, &c);
         angles = mix(angles, (uint64_t)sl_bits(s) << 32 | sl_bits(c));
     }
-    static const uint64_t pinned[] = { 0x6c679b0cdad8b3cbu, 0x4e33a6090b3c09e5u, 0x296cc3f44b830ddbu, 0x30f10789027381f8u, 0x9b816fd2dcdf7500u };
-    const uint64_t got[] = { exps, silus, logs, exp2s, angles };
+    static const uint64_t pinned[] = { 0x6c679b0cdad8b3cbu, 0x4e33a6090b3c09e5u, 0x296cc3f44b830ddbu, 0x30f10789027381f8u, 0x9b816fd2dcdf7500u, 0x381055ee0d000c0cu,
+                                       0x5879bd88b965fa00u, 0x3009221d64bef0feu };
+    const uint64_t got[] = { exps, silus, logs, exp2s, angles, erfs, gelus, tanhs };
     int changed = 0;
-    for (int i = 0; i < 5; i++)
+    for (size_t i = 0; i < sizeof got / sizeof got[0]; i++)
         if (got[i] != pinned[i]) {
-            print_error("set %d: 0x%016llx\n", i, (unsigned long long)got[i]);
+            print_error("set %zu: 0x%016llx\n", i, (unsigned long long)got[i]);
             changed++;
         }
     assert_int_equal(changed, 0);
@@ -338,6 +389,9 @@ int main(void)
         cmocka_unit_test(exp_is_accurate),
         cmocka_unit_test(exp_has_edges),
         cmocka_unit_test(silu_is_accurate),
+        cmocka_unit_test(erf_is_accurate),
+        cmocka_unit_test(gelu_is_accurate),
+        cmocka_unit_test(tanh_is_accurate),
         cmocka_unit_test(rint_breaks_ties_to_even),
         cmocka_unit_test(sqrt_is_correctly_rounded),
         cmocka_unit_test(halves_are_exact),
