@@ -123,9 +123,10 @@ static void run_case(const char *name, spanning *a, float size, float *got, uint
 static const struct { const char *name; int32_t n, spans[2 * MAX_SPANS]; } sets[] = {
     { "one span", 1, { 0, 150 } }, { "all", 1, { 0, MAX_KEYS } }, { "gaps", 5, { 3, 17, 17, 40, 60, 70, 130, 192, 200, 201 } },
     { "keys", 8, { 0, 1, 5, 6, 63, 64, 64, 65, 127, 128, 191, 193, 254, 255, 255, 256 } }, { "empty ones", 4, { 0, 0, 10, 10, 64, 128, 256, 256 } },
+    { "overlapping ones", 3, { 100, 200, 20, 150, 0, MAX_KEYS } },
 };
 static const struct { int64_t d_head, n_head, n_head_kv, n_tok; float size; int set; } cases[] = {
-    { 80, 3, 3, 20, 1, 0 }, { 24, 8, 2, MAX_TOK, 1, 2 }, { 128, 4, 1, 9, 1, 3 }, { 10, 5, 5, 65, 1, 1 }, { 2, 1, 1, 1, 1, 2 }, { 24, 8, 2, 60, 12, 2 }, { 40, 6, 3, 13, 1, 4 },
+    { 80, 3, 3, 20, 1, 0 }, { 24, 8, 2, MAX_TOK, 1, 2 }, { 128, 4, 1, 9, 1, 3 }, { 10, 5, 5, 65, 1, 1 }, { 2, 1, 1, 1, 1, 2 }, { 24, 8, 2, 60, 12, 2 }, { 40, 6, 3, 13, 1, 4 }, { 16, 2, 1, 40, 1, 5 },
 };
 
 static void follows_the_definition(void **state)
@@ -143,8 +144,11 @@ static void follows_the_definition(void **state)
             if (t % 8 && t % 11 && t % 13)
                 ranges[2 * t] = ranges[2 * t - 2], ranges[2 * t + 1] = ranges[2 * t - 1];
             else {
+                /* of overlapping ones a token may see one at a time */
+                const int overlap = cases[i / 2].set == 5;
                 ranges[2 * t] = t % 11 ? (int32_t)random_below(&random, (uint64_t)n_span) : 0;
                 ranges[2 * t + 1] = t % 13 == 0 && t ? ranges[2 * t] : t % 11 ? ranges[2 * t] + 1 + (int32_t)random_below(&random, (uint64_t)(n_span - ranges[2 * t])) : n_span;
+                ranges[2 * t + 1] = overlap && ranges[2 * t + 1] > ranges[2 * t] ? ranges[2 * t] + 1 : ranges[2 * t + 1];
             }
         char name[96];
         snprintf(name, sizeof name, "span_attention/%s of %s, heads of %d, %d:%d, %d tokens", i % 2 ? "f16" : "f32", sets[cases[i / 2].set].name, (int)a.d_head,
@@ -198,8 +202,8 @@ static void hostile_spans(void **state)
 {
     (void)state;
     static const struct { const char *part; int32_t spans[4], ranges[4]; } wrong[] = {
-        { "span 0", { -1, 5, 6, 7 }, { 0, 2, 0, 2 } }, { "span 0", { 5, 4, 6, 7 }, { 0, 2, 0, 2 } }, { "span 1", { 0, 7, 6, 9 }, { 0, 1, 0, 1 } },
-        { "span 1", { 0, 7, 9, MAX_KEYS + 1 }, { 0, 1, 0, 1 } }, { "span 1", { 0, 7, INT32_MAX, INT32_MAX }, { 0, 1, 0, 1 } }, { "span 0", { INT32_MIN, 7, 8, 9 }, { 0, 1, 0, 1 } },
+        { "span 0", { -1, 5, 6, 7 }, { 0, 2, 0, 2 } }, { "span 0", { 5, 4, 6, 7 }, { 0, 2, 0, 2 } }, { "token 1 sees span 1", { 0, 7, 6, 9 }, { 0, 1, 0, 2 } },
+        { "token 0 sees span 1", { 6, 9, 0, 1 }, { 0, 2, 0, 2 } }, { "span 1", { 0, 7, 9, MAX_KEYS + 1 }, { 0, 1, 0, 1 } }, { "span 1", { 0, 7, INT32_MAX, INT32_MAX }, { 0, 1, 0, 1 } }, { "span 0", { INT32_MIN, 7, 8, 9 }, { 0, 1, 0, 1 } },
         { "token 0", { 0, 7, 8, 9 }, { -1, 1, 0, 1 } }, { "token 1", { 0, 7, 8, 9 }, { 0, 1, 0, 3 } }, { "token 1", { 0, 7, 8, 9 }, { 0, 1, 2, 1 } },
         { "token 0", { 0, 7, 8, 9 }, { INT32_MIN, INT32_MAX, 0, 1 } }, { "token 1", { 0, 7, 8, 9 }, { 0, 1, INT32_MAX, INT32_MAX } },
     };

@@ -153,12 +153,12 @@ static void silu_is_accurate(void **state)
         assert_true(sl_is_finite(sl_silu(sl_float(u))) && sl_is_finite(sl_silu(-sl_float(u))));
 }
 
-/* The worst of all floats are named in docs/numerics.md; here every 97th. */
+/* The worst of all floats are named in docs/numerics.md; here every 997th. */
 static void erf_is_accurate(void **state)
 {
     (void)state;
     double worst = 0;
-    for (uint32_t u = 0; u < 0x41200000u; u += 97) {
+    for (uint32_t u = 0; u < 0x41200000u; u += 997) {
         const float x = sl_float(u), y = sl_erf(x);
         const double e = ulps(y, erf((double)x));
         worst = e > worst ? e : worst;
@@ -175,7 +175,7 @@ static void gelu_is_accurate(void **state)
 {
     (void)state;
     double worst = 0, tail = 0;
-    for (uint32_t u = 0; u < 0x42000000u; u += 97) {
+    for (uint32_t u = 0; u < 0x42000000u; u += 997) {
         const double x = sl_float(u), e = ulps(sl_gelu((float)x), (long double)(0.5 * x * erfc(-x / sqrt(2)))), t = fabs(sl_gelu((float)-x) + 0.5 * x * erfc(x / sqrt(2)));
         worst = e > worst ? e : worst;
         tail = t > tail ? t : tail;
@@ -190,7 +190,7 @@ static void tanh_is_accurate(void **state)
 {
     (void)state;
     double worst = 0;
-    for (uint32_t u = 0; u < 0x41200000u; u += 97) {
+    for (uint32_t u = 0; u < 0x41200000u; u += 997) {
         const float x = sl_float(u), y = sl_tanh(x);
         const double e = ulps(y, tanh((double)x));
         worst = e > worst ? e : worst;
