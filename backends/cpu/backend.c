@@ -64,15 +64,17 @@ static sl_status choose_levels(uint32_t *levels, const char *ceiling)
 #undef NAME
     };
     const uint32_t have = cpu_features();
-    *levels = have;
-    if (!ceiling || !*ceiling)
+    *levels = 0;
+    if (!ceiling || !*ceiling) {
+        *levels = cpu_permitted(have);
         return SL_OK;
+    }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(ceiling, names[i].name)) {
-            if (!(have & names[i].bit))
+            const uint32_t top = names[i].bit == CPU_SCALAR ? CPU_SCALAR_FMA : names[i].bit;        /* one source, whichever fma there is */
+            *levels = cpu_permitted(have & (2 * top - 1));      /* below the ceiling nothing is asked for */
+            if (!(*levels & names[i].bit))
                 return sl_fail(SL_ERR_UNSUPPORTED, "cpu level: this machine has no %s", ceiling);
-            uint32_t top = names[i].bit == CPU_SCALAR ? CPU_SCALAR_FMA : names[i].bit;      /* one source, whichever fma there is */
-            *levels = have & (2 * top - 1);
             return SL_OK;
         }
     return sl_fail(SL_ERR_ARGUMENT, "cpu level: there is none called '%.40s'", ceiling);

@@ -23,6 +23,8 @@ enum {
 };
 /* Set of levels that this processor has (CPUID and operating system asked afresh; cheap). */
 uint32_t cpu_features(void);
+/* `levels` without those whose registers the operating system refuses to this process when asked for them: once granted, they stay so. */
+uint32_t cpu_permitted(uint32_t levels);
 
 /* One level's implementations. */
 typedef struct cpu_list { uint32_t level; const sl_impl *impls; const size_t *n; } cpu_list;
@@ -108,8 +110,26 @@ typedef void cpu_add_fn(int64_t n, float *x, const float *y);
 typedef void cpu_silu_mul_fn(int64_t n, const float *gate, const float *up, float *y);
 /* ROPE: n / 2 neighbouring pairs (a, b) of x, angles (cos, sin) per pair: a' = fma(a, cos, -(b * sin)), b' = fma(a, sin, b * cos). */
 typedef void cpu_rope_fn(int64_t n, float *x, const float *angles);
-/* C has no pointer to a function in a pointer to data: kernels are structs. */
-typedef struct cpu_matmul_kernel { cpu_panel_fn *panel; sl_act_form form; } cpu_matmul_kernel;
+/* Many rows of activations (prompts): two panels and CPU_WIDE_K elements of k at a time are converted into what the level multiplies fastest, and serve
+ * all rows; the rows are prepared once, in groups that are filled up with rows of zeros, and serve all panels. */
+enum { CPU_WIDE_K = 256, CPU_WIDE_PANELS = 2, CPU_WIDE_OUT = CPU_WIDE_PANELS * CPU_PANEL };
+typedef struct cpu_wide {
+    size_t rows;                    /* activation rows of a group */
+    size_t act_bytes;               /* a prepared group, CPU_WIDE_K elements; a multiple of 64 */
+    size_t weight_bytes;            /* one converted panel, CPU_WIDE_K elements; a multiple of 64 */
+    size_t work_bytes;              /* what `multiply` scribbles on */
+    /* n_block blocks (of the form) of n <= rows rows to a prepared group. */
+    void (*prepare)(int n_block, const uint8_t *const *act, size_t n, uint8_t *to);
+    /* n_block blocks (of weights, from number `first` on) of a panel of n_in elements to a converted panel. */
+    void (*convert)(int64_t n_in, const uint8_t *panel, size_t first, int n_block, uint8_t *to);
+    /* acc[row][CPU_WIDE_OUT] += n_block blocks of activations of n_group groups x two converted panels, one behind the other; the chain over k goes on from acc. */
+    void (*multiply)(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work);
+    void (*begin)(void);            /* by every thread before it multiplies, and after: NULL if nothing is to be done */
+    void (*end)(void);
+} cpu_wide;
+
+/* C has no pointer to a function in a pointer to data: kernels are structs. wide: NULL, or for many rows. */
+typedef struct cpu_matmul_kernel { cpu_panel_fn *panel; sl_act_form form; const cpu_wide *wide; } cpu_matmul_kernel;
 typedef struct cpu_quantize_kernel { sl_act_form form; cpu_quantize_fn *quantize; } cpu_quantize_kernel;
 typedef struct cpu_rms_norm_kernel { cpu_rms_norm_fn *rms_norm; } cpu_rms_norm_kernel;
 typedef struct cpu_add_kernel { cpu_add_fn *add; } cpu_add_kernel;

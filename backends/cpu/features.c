@@ -38,6 +38,24 @@ uint32_t cpu_features(void)
     return levels;
 }
 
+#if defined(__linux__)
+/* arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA): Linux gives the 8 KiB of tile registers only to processes that ask. As an instruction, because the C library
+ * has no function for it. */
+uint32_t cpu_permitted(uint32_t levels)
+{
+    enum { ARCH_PRCTL = 158, REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    long result = ARCH_PRCTL;
+    if (levels & CPU_AMX) {
+        __asm__ volatile("syscall" : "+a"(result) : "D"((long)REQ_XCOMP_PERM), "S"((long)XTILEDATA) : "rcx", "r11", "memory");
+        if (result != 0)
+            levels &= ~(uint32_t)CPU_AMX;
+    }
+    return levels;
+}
+#else
+uint32_t cpu_permitted(uint32_t levels) { return levels & ~(uint32_t)CPU_AMX; }
+#endif
+
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 
@@ -52,6 +70,9 @@ uint32_t cpu_features(void)
     return levels;
 }
 
+uint32_t cpu_permitted(uint32_t levels) { return levels; }
+
 #else
 uint32_t cpu_features(void) { return CPU_SCALAR; }
+uint32_t cpu_permitted(uint32_t levels) { return levels; }
 #endif

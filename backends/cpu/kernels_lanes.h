@@ -193,15 +193,17 @@ INLINE void finish(vf d, float dx, vi sum, float *acc) { f_store(acc, f_fma(f_mu
 /* Eight blocks of 32 are a step, or one of 256. */
 enum { STEP_32 = 256, STEP_32_BLOCKS = STEP_32 / 32 };
 #define STEP_32_BYTES(lines) (STEP_32_BLOCKS * (lines) * CPU_LINE + STEP_32_BLOCKS / 2 * CPU_LINE)
+/* WIDE(stem), from the kernel file: the kernel of the type for many rows, or NULL. */
+#define INTERLEAVED_KERNEL(stem, form) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form, WIDE(stem) };
 #define INTERLEAVED_PANELS(first, second, third, fourth)                                                                                           \
     LANES_PANEL(panel_q4_0, STEP_32, STEP_32_BYTES(4), STEP_32_BLOCKS * sizeof(sl_block_a32), first)                                               \
     LANES_PANEL(panel_q8_0, STEP_32, STEP_32_BYTES(8), STEP_32_BLOCKS * sizeof(sl_block_a32), second)                                              \
     LANES_PANEL(panel_q4_k, 256, 36 * CPU_LINE, sizeof(sl_block_a256), third)                                                                      \
     LANES_PANEL(panel_q6_k, 256, 52 * CPU_LINE + CPU_LINE / 2, sizeof(sl_block_a256), fourth)                                                      \
-    MATMUL_KERNEL(q4_0, A32)                                                                                                                       \
-    MATMUL_KERNEL(q8_0, A32)                                                                                                                       \
-    MATMUL_KERNEL(q4_k, A256)                                                                                                                      \
-    MATMUL_KERNEL(q6_k, A256)
+    INTERLEAVED_KERNEL(q4_0, A32)                                                                                                                  \
+    INTERLEAVED_KERNEL(q8_0, A32)                                                                                                                  \
+    INTERLEAVED_KERNEL(q4_k, A256)                                                                                                                 \
+    INTERLEAVED_KERNEL(q6_k, A256)
 #define INTERLEAVED_IMPLS(level, text)                                                                                                             \
     SL_ROW(TYPE_Q4_0, CPU_MATMUL_IMPLS(Q4_0, q4_0, level, text, kernel_q4_0))                                                                      \
     SL_ROW(TYPE_Q8_0, CPU_MATMUL_IMPLS(Q8_0, q8_0, level, text, kernel_q8_0))                                                                      \

@@ -5,8 +5,10 @@
  * its own contiguous share of the range. Every output is one chain over k, so no cut changes a bit. Matrices that are used where they lie in the
  * file are packed piece by piece into scratch and go through the same kernels.
  *
+ * With many rows, and a kernel for them, the work is cut as in matmul_wide.c.
+ *
  * By expert: the pairs (slot, token) are sorted by the matrix that they want, and each wanted matrix is a plain product with its pairs. */
-#include "kernels.h"
+#include "matmul.h"
 
 #include <string.h>
 
@@ -15,21 +17,18 @@ enum {
     PIECE_BYTES = 16384,        /* of an unpacked matrix that are packed at a time: a quarter of a first-level cache */
     TASK_STEPS = 1 << 21,       /* products of a task: microseconds with vectors, some milliseconds in plain C */
     TASKS_PER_THREAD = 4,
+    WIDE_ROWS = 17,             /* from so many rows on, the kernel for many is faster */
 };
 
 /* ---- cutting ---- */
 
 typedef struct product {
-    const sl_op_args *args;
+    cpu_rows rows;
     const cpu_matrix *matrix;
     cpu_panel_fn *panel;
     const uint8_t *base;        /* of the matrix */
     size_t n_panel, per_task;   /* panels of one matrix, panels of a task */
     size_t n_group, n_block;    /* tasks are numbered: block of rows fastest, then group of panels, then wanted matrix */
-    size_t n_row;               /* activation rows, or pairs */
-    const int32_t *pairs;       /* pairs sorted by matrix; NULL: a plain product */
-    const int32_t *first;       /* where the pairs of a matrix begin in `pairs`; n_mat + 1 numbers */
-    const int32_t *wanted;      /* matrices that have pairs */
     uint8_t *scratch;           /* per thread: a packed piece, then sums of ROW_BLOCK rows */
 } product;
 
@@ -54,29 +53,13 @@ static int64_t piece_values(sl_type type)
 
 static size_t scratch_of_thread(void) { return PIECE_BYTES + ROW_BLOCK * CPU_PANEL * sizeof(float); }
 
-/* The number-th row or pair: its activations and where its outputs go. */
-static size_t pair_of(const share *s, size_t number) { return s->p->pairs ? (size_t)s->p->pairs[s->row + number] : s->row + number; }
-
-static const uint8_t *act_of(const share *s, size_t number)
-{
-    const sl_tensor *x = &s->p->args->src[0];
-    size_t row = pair_of(s, number);
-    if (s->p->pairs && x->ne[1] == s->p->args->dst.ne[2])       /* one row per token, not per pair */
-        row /= (size_t)s->p->args->dst.ne[1];
-    return (const uint8_t *)x->data + row * x->stride[1];
-}
-
-static float *output_of(const share *s, size_t number, size_t panel)
-{
-    const sl_tensor *y = &s->p->args->dst;
-    const size_t row = pair_of(s, number), n = (size_t)y->ne[1];
-    return (float *)((char *)y->data + row % n * y->stride[1] + row / n * y->stride[2]) + CPU_PANEL * panel;
-}
+/* Activations of the number-th row or pair of the task. */
+static const uint8_t *act_of(const share *s, size_t number) { return cpu_rows_act(&s->p->rows, s->row + number); }
 
 static void store(const share *s, size_t number, size_t panel, const float *sums)
 {
     const size_t left = (size_t)s->p->matrix->n_out - CPU_PANEL * panel;
-    memcpy(output_of(s, number, panel), sums, min(left, CPU_PANEL) * sizeof(float));
+    memcpy(cpu_rows_output(&s->p->rows, s->row + number) + CPU_PANEL * panel, sums, min(left, CPU_PANEL) * sizeof(float));
 }
 
 /* ---- tasks ---- */
@@ -110,7 +93,7 @@ static void run_unpacked(const share *s)
     const cpu_matrix *matrix = s->p->matrix;
     const sl_type_info *info = sl_type_get(matrix->type);
     const int64_t piece = piece_values(matrix->type);
-    const sl_act_info *form = sl_act_get(s->p->args->form);
+    const sl_act_info *form = sl_act_get(s->p->rows.args->form);
     float (*acc)[CPU_MAX_M][CPU_PANEL] = (void *)(s->scratch + PIECE_BYTES);
     for (size_t i = s->panel; i < s->panel + s->n_panel; i++) {
         const size_t n_rows = min((size_t)matrix->n_out - CPU_PANEL * i, CPU_PANEL);
@@ -137,11 +120,11 @@ static sl_status run_task(void *arg, size_t task, unsigned thread)
     const product *p = arg;
     const size_t block = task % p->n_block, group = task / p->n_block % p->n_group, want = task / p->n_block / p->n_group;
     share s = { .p = p, .panel = group * p->per_task, .row = block * ROW_BLOCK, .scratch = p->scratch + thread * scratch_of_thread() };
-    size_t end = p->n_row;
-    if (p->pairs) {
-        s.matrix = (size_t)p->wanted[want];
-        s.row += (size_t)p->first[s.matrix];
-        end = (size_t)p->first[s.matrix + 1];
+    size_t end = p->rows.n_row;
+    if (p->rows.pairs) {
+        s.matrix = (size_t)p->rows.wanted[want];
+        s.row += (size_t)p->rows.first[s.matrix];
+        end = (size_t)p->rows.first[s.matrix + 1];
     }
     if (s.row >= end)
         return SL_OK;       /* this matrix has fewer pairs than another */
@@ -154,25 +137,32 @@ static sl_status run_task(void *arg, size_t task, unsigned thread)
     return SL_OK;
 }
 
-/* Cuts the work of one matrix with at most max_rows rows, and runs it for n_matrix of them. */
-static sl_status run_product(cpu_device *device, product *p, size_t max_rows, size_t n_matrix)
+/* Cuts the work by the matrix with the most rows, and runs it. */
+static sl_status run_product(const sl_impl *self, cpu_device *device, const cpu_rows *rows)
 {
-    const size_t n_panel = p->n_panel, steps = CPU_PANEL * (size_t)p->matrix->n_in * min(max_rows, ROW_BLOCK);
-    const size_t by_steps = TASK_STEPS / steps, by_threads = n_panel / (TASKS_PER_THREAD * (size_t)device->n_threads);
+    const cpu_matmul_kernel *kernel = self->kernel;
+    const cpu_matrix *matrix = rows->args->weight->handle;
+    if (kernel->wide && rows->most >= WIDE_ROWS)
+        return cpu_wide_run(kernel->wide, device, rows, rows->args->scratch);
+    product p = { .rows = *rows, .matrix = matrix, .panel = kernel->panel, .base = device->segments[matrix->segment].base,
+                  .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .scratch = rows->args->scratch };
+    const size_t steps = CPU_PANEL * (size_t)matrix->n_in * min(rows->most, ROW_BLOCK);
+    const size_t by_steps = TASK_STEPS / steps, by_threads = p.n_panel / (TASKS_PER_THREAD * (size_t)device->n_threads);
     size_t per_task = max(1, min(by_steps, by_threads));
-    if (max_rows < CPU_MAX_M)
+    if (rows->most < CPU_MAX_M)
         per_task = quotient_up(per_task, CPU_STREAMS) * CPU_STREAMS;    /* few rows: memory is the limit, and wants streams */
-    p->per_task = min(per_task, n_panel);
-    p->n_group = quotient_up(n_panel, p->per_task);
-    p->n_block = quotient_up(max_rows, ROW_BLOCK);
-    return cpu_parallel(device, n_matrix * p->n_group * p->n_block, run_task, p);
+    p.per_task = min(per_task, p.n_panel);
+    p.n_group = quotient_up(p.n_panel, p.per_task);
+    p.n_block = quotient_up(rows->most, ROW_BLOCK);
+    return cpu_parallel(device, rows->n_wanted * p.n_group * p.n_block, run_task, &p);
 }
 
-static product product_of(const sl_impl *self, const cpu_device *device, const sl_op_args *args)
+/* Of both ways of cutting n_row rows, whichever is larger: neither shrinks as rows are added. */
+static size_t scratch_bytes(const sl_impl *self, const cpu_device *device, const sl_op_args *args, size_t n_row)
 {
-    const cpu_matrix *matrix = args->weight->handle;
-    return (product) { .args = args, .matrix = matrix, .panel = ((const cpu_matmul_kernel *)self->kernel)->panel, .base = device->segments[matrix->segment].base,
-                       .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .scratch = args->scratch };
+    const cpu_wide *wide = ((const cpu_matmul_kernel *)self->kernel)->wide;
+    const size_t narrow = scratch_of_thread() * device->n_threads;
+    return sl_round_up(wide && n_row >= WIDE_ROWS ? max(narrow, cpu_wide_scratch(wide, device, args, n_row)) : narrow, CPU_LINE);
 }
 
 /* ---- MATMUL ---- */
@@ -185,25 +175,25 @@ int cpu_matmul_accepts(const sl_impl *self, void *device, const sl_op_args *args
 
 size_t cpu_matmul_scratch(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    (void)self, (void)args;
-    return scratch_of_thread() * ((const cpu_device *)device)->n_threads;
+    return scratch_bytes(self, device, args, (size_t)args->src[0].ne[1]);
 }
 
 sl_status cpu_matmul_run(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    product p = product_of(self, device, args);
-    p.n_row = (size_t)args->src[0].ne[1];
-    return p.n_row == 0 ? SL_OK : run_product(device, &p, p.n_row, 1);
+    const size_t n_row = (size_t)args->src[0].ne[1];
+    const cpu_rows rows = { .args = args, .n_row = n_row, .n_wanted = 1, .most = n_row };
+    return n_row == 0 ? SL_OK : run_product(self, device, &rows);
 }
 
 /* ---- MATMUL_EXPERT ---- */
 
 int cpu_matmul_expert_accepts(const sl_impl *self, void *device, const sl_op_args *args) { return cpu_matmul_accepts(self, device, args); }
 
+static size_t count_pairs(const sl_op_args *args) { return (size_t)args->src[1].ne[0] * (size_t)args->src[1].ne[1]; }
+
 size_t cpu_matmul_expert_scratch(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    const size_t n_pair = (size_t)args->src[1].ne[0] * (size_t)args->src[1].ne[1], n_mat = (size_t)args->weight->n_mat;
-    return cpu_matmul_scratch(self, device, args) + (n_pair + 2 * n_mat + 1) * sizeof(int32_t);
+    return scratch_bytes(self, device, args, count_pairs(args)) + (count_pairs(args) + 2 * (size_t)args->weight->n_mat + 1) * sizeof(int32_t);
 }
 
 /* Sorts the pairs by matrix, keeping their order; how many matrices are wanted, and the most pairs that one of them has. */
@@ -236,18 +226,16 @@ static sl_status sort_pairs(const sl_op_args *args, int32_t *first, int32_t *pai
 
 sl_status cpu_matmul_expert_run(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    product p = product_of(self, device, args);
-    p.n_row = (size_t)args->src[1].ne[0] * (size_t)args->src[1].ne[1];
-    if (p.n_row == 0)
+    cpu_rows rows = { .args = args, .n_row = count_pairs(args) };
+    if (rows.n_row == 0)
         return SL_OK;
-    int32_t *first = (int32_t *)(p.scratch + cpu_matmul_scratch(self, device, args)), *wanted = first + args->weight->n_mat + 1;
+    int32_t *first = (int32_t *)(void *)((uint8_t *)args->scratch + scratch_bytes(self, device, args, rows.n_row)), *wanted = first + args->weight->n_mat + 1;
     int32_t *pairs = wanted + args->weight->n_mat;
-    size_t n_wanted = 0, most = 0;
-    SL_TRY(sort_pairs(args, first, pairs, wanted, &n_wanted, &most));
-    p.first = first;
-    p.wanted = wanted;
-    p.pairs = pairs;
-    return run_product(device, &p, most, n_wanted);
+    SL_TRY(sort_pairs(args, first, pairs, wanted, &rows.n_wanted, &rows.most));
+    rows.first = first;
+    rows.wanted = wanted;
+    rows.pairs = pairs;
+    return run_product(self, device, &rows);
 }
 
 /* ---- QUANTIZE ---- */

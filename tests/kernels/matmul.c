@@ -7,7 +7,7 @@
 #include <cmocka.h>
 #include "weights.h"
 
-enum { CAPACITY = 1024, MAX_ROWS = 80 };
+enum { CAPACITY = 1024 };
 static const sl_impl *rows[CAPACITY];
 static size_t n_rows;
 
@@ -100,12 +100,32 @@ static void extreme_act(sl_type type, int64_t n_in, int first, int second, float
     }
 }
 
-/* The largest sums, -128 as a weight and as a scale, subnormal and zero scales, in all combinations. */
+/* The largest sums, -128 as a weight and as a scale, subnormal and zero scales, in all combinations: number n < N_ENDS of them, as weights of one of the
+ * interleaved types and rows of activations. */
+static const uint8_t end_bytes[] = { 0x00, 0x7f, 0x80, 0x81, 0xff, 0xf0, 0x0f };
+static const uint16_t end_halves[] = { 0x3c00, 0x0001, 0x8001, 0x0000, 0x7bff };
+static const struct { int first, second; float d; } end_acts[] = { { 127, 127, 1.0f }, { -127, -127, 1.0f }, { 127, -127, 0x1p-120f }, { -127, 127, 0x1p-140f }, { 0, 0, 0.0f } };
+enum { N_END_ACTS = sizeof end_acts / sizeof *end_acts, N_ENDS = sizeof end_bytes * sizeof end_bytes * (sizeof end_halves / 2) * N_END_ACTS };
+
+static void extremes(size_t n, size_t t, int64_t n_in, size_t n_blocks, uint8_t *weights, size_t n_acts, size_t act_bytes, uint8_t *acts)
+{
+    const size_t bytes = sl_type_get((uint32_t)interleaved[t].type)->block_bytes, n_halves = sizeof end_halves / 2;
+    const size_t a = n % N_END_ACTS, h = n / N_END_ACTS;
+    const uint8_t first = end_bytes[h / n_halves % sizeof end_bytes], second = end_bytes[h / n_halves / sizeof end_bytes];
+    const uint16_t half = end_halves[h % n_halves], other = end_halves[(h + 1) % n_halves];
+    for (size_t k = 0; k < n_blocks * bytes; k++)
+        weights[k] = k % bytes % 2 ? second : first;
+    for (size_t b = 0; b < n_blocks; b++) {
+        memcpy(weights + b * bytes + interleaved[t].at.half[0], &half, 2);
+        if (interleaved[t].at.half[1] >= 0)
+            memcpy(weights + b * bytes + interleaved[t].at.half[1], &other, 2);
+    }
+    for (size_t r = 0; r < n_acts; r++)
+        extreme_act(interleaved[t].type, n_in, r % 3 == 1 ? end_acts[a].second : end_acts[a].first, end_acts[a].second, end_acts[a].d, acts + r * act_bytes);
+}
+
 static void kernels_hold_at_the_ends(void **state)
 {
-    static const uint8_t bytes[] = { 0x00, 0x7f, 0x80, 0x81, 0xff, 0xf0, 0x0f };
-    static const uint16_t halves[] = { 0x3c00, 0x0001, 0x8001, 0x0000, 0x7bff };
-    static const struct { int first, second; float d; } acts[] = { { 127, 127, 1.0f }, { -127, -127, 1.0f }, { 127, -127, 0x1p-120f }, { -127, 127, 0x1p-140f }, { 0, 0, 0.0f } };
     enum { BLOCKS = 3, M = 3 };
     uint64_t seed = 4;
     (void)state;
@@ -118,19 +138,8 @@ static void kernels_hold_at_the_ends(void **state)
             const int64_t n_in = BLOCKS * (int64_t)info->block_values;
             const size_t act_bytes = act_bytes_of(rows[i], n_in);
             uint8_t *weights = malloc(16 * BLOCKS * info->block_bytes), *act = malloc(M * act_bytes);
-            for (size_t n = 0; n < sizeof bytes * sizeof bytes * (sizeof halves / 2) * (sizeof acts / sizeof *acts); n++) {
-                const size_t a = n % (sizeof acts / sizeof *acts), h = n / (sizeof acts / sizeof *acts);
-                const uint8_t first = bytes[h / (sizeof halves / 2) % sizeof bytes], second = bytes[h / (sizeof halves / 2) / sizeof bytes];
-                const uint16_t half = halves[h % (sizeof halves / 2)], other = halves[(h + 1) % (sizeof halves / 2)];
-                for (size_t k = 0; k < 16 * BLOCKS * (size_t)info->block_bytes; k++)
-                    weights[k] = k % info->block_bytes % 2 ? second : first;
-                for (size_t b = 0; b < 16 * BLOCKS; b++) {
-                    memcpy(weights + b * info->block_bytes + interleaved[t].at.half[0], &half, 2);
-                    if (interleaved[t].at.half[1] >= 0)
-                        memcpy(weights + b * info->block_bytes + interleaved[t].at.half[1], &other, 2);
-                }
-                for (size_t r = 0; r < M; r++)
-                    extreme_act(type, n_in, r == 1 ? acts[a].second : acts[a].first, acts[a].second, acts[a].d, act + r * act_bytes);
+            for (size_t n = 0; n < N_ENDS; n++) {
+                extremes(n, t, n_in, 16 * BLOCKS, weights, M, act_bytes, act);
                 run_kernel(&seed, rows[i], n_in, 1, 1 + (int)(n % M), weights, act);
             }
             free(weights);
@@ -194,7 +203,17 @@ typedef struct bench_of_work {
     size_t row_bytes, act_bytes;
 } bench_of_work;
 
-static void set_up(bench_of_work *w, uint64_t *seed, const sl_impl *row, int64_t n_in, int64_t n_out, int64_t n_mat, unsigned n_threads)
+static void pack(bench_of_work *w, sl_type type, int64_t n_in, int64_t n_out, int64_t n_mat)
+{
+    const size_t per_mat = (size_t)(n_out + 15) / 16, panel_bytes = cpu_panel_bytes(type, n_in);
+    for (size_t p = 0; p < per_mat * (size_t)n_mat; p++) {
+        const int64_t first = (int64_t)(p % per_mat) * 16;
+        cpu_panel_pack(type, n_in, w->file + ((size_t)(p / per_mat) * (size_t)n_out + (size_t)first) * w->row_bytes, w->row_bytes,
+                       n_out - first < 16 ? (int)(n_out - first) : 16, w->panels + p * panel_bytes);
+    }
+}
+
+static void set_up(bench_of_work *w, uint64_t *seed, const sl_impl *row, int64_t n_in, int64_t n_out, int64_t n_mat, int64_t n_acts, unsigned n_threads)
 {
     const sl_type type = (sl_type)row->type;
     const sl_type_info *info = sl_type_get((uint32_t)type);
@@ -206,15 +225,11 @@ static void set_up(bench_of_work *w, uint64_t *seed, const sl_impl *row, int64_t
     w->act_bytes = act_bytes_of(row, n_in);
     w->file = malloc(w->row_bytes * (size_t)(n_out * n_mat));
     w->panels = malloc(panel_bytes * per_mat * (size_t)n_mat);
-    w->acts = malloc(MAX_ROWS * w->act_bytes);
+    w->acts = malloc((size_t)n_acts * w->act_bytes);
     random_blocks(seed, type, (size_t)(n_out * n_mat) * (w->row_bytes / info->block_bytes), w->file);
-    for (size_t i = 0; i < MAX_ROWS; i++)
+    for (size_t i = 0; i < (size_t)n_acts; i++)
         random_act(seed, form_of(row), n_in, w->acts + i * w->act_bytes);
-    for (size_t p = 0; p < per_mat * (size_t)n_mat; p++) {
-        const int64_t first = (int64_t)(p % per_mat) * 16;
-        cpu_panel_pack(type, n_in, w->file + ((size_t)(p / per_mat) * (size_t)n_out + (size_t)first) * w->row_bytes, w->row_bytes,
-                       n_out - first < 16 ? (int)(n_out - first) : 16, w->panels + p * panel_bytes);
-    }
+    pack(w, type, n_in, n_out, n_mat);
     w->segments[0].base = w->file;
     w->segments[1].base = w->panels;
     for (int i = 0; i < 2; i++)
@@ -258,28 +273,34 @@ static sl_status run_row(const sl_impl *row, bench_of_work *w, sl_op_args *args)
 /* Output rows with a gap between them, which must stay as it was. */
 enum { GAP = 3, MARK = 0x7fc0dead };
 
-static void check_matmul(uint64_t *seed, const sl_impl *row, int64_t n_in, int64_t n_out, int64_t n_tok, unsigned n_threads)
+static void compare_matmul(bench_of_work *w, const sl_impl *row, int64_t n_in, int64_t n_out, int64_t n_tok)
 {
-    bench_of_work w;
-    set_up(&w, seed, row, n_in, n_out, 1, n_threads);
     const size_t stride = (size_t)n_out + GAP;
-    float *out = malloc(stride * (size_t)n_tok * sizeof *out);
+    float *out = malloc(stride * (size_t)n_tok * sizeof *out), *want = malloc(stride * (size_t)n_tok * sizeof *want);
+    for (size_t t = 0; t < (size_t)n_tok; t++)
+        for (size_t o = 0; o < stride; o++)
+            want[t * stride + o] = o < (size_t)n_out ? dot_row(w->weight.type, w->weight.form, n_in, w->file + o * w->row_bytes, w->acts + t * w->act_bytes, 0.0f) : sl_float(MARK);
     for (int packed = 0; packed < 2; packed++) {
         for (size_t i = 0; i < stride * (size_t)n_tok; i++)
             out[i] = sl_float(MARK);
-        w.weight.handle = &w.matrices[packed];
-        sl_op_args args = { .op = SL_OP_MATMUL, .src = { act_tensor(&w, n_tok) } };
+        w->weight.handle = &w->matrices[packed];
+        sl_op_args args = { .op = SL_OP_MATMUL, .src = { act_tensor(w, n_tok) } };
         args.dst = (sl_tensor) { .type = SL_TYPE_F32, .ne = { n_out, n_tok, 1, 1 }, .stride = { 4, 4 * stride, 4 * stride * (size_t)n_tok, 4 * stride * (size_t)n_tok }, .data = out };
-        assert_int_equal(run_row(row, &w, &args), SL_OK);
-        for (size_t t = 0; t < (size_t)n_tok; t++)
-            for (size_t o = 0; o < stride; o++) {
-                const float want = o < (size_t)n_out ? dot_row(w.weight.type, w.weight.form, n_in, w.file + o * w.row_bytes, w.acts + t * w.act_bytes, 0.0f) : sl_float(MARK);
-                if (!same(out[t * stride + o], want))
-                    fail_msg("%s packed %d: %lld x %lld, token %zu of %lld, output %zu: %a, must be %a", row->label, packed, (long long)n_in, (long long)n_out, t,
-                             (long long)n_tok, o, (double)out[t * stride + o], (double)want);
-            }
+        assert_int_equal(run_row(row, w, &args), SL_OK);
+        for (size_t i = 0; i < stride * (size_t)n_tok; i++)
+            if (!same(out[i], want[i]))
+                fail_msg("%s packed %d: %lld x %lld, token %zu of %lld, output %zu: %a, must be %a", row->label, packed, (long long)n_in, (long long)n_out, i / stride,
+                         (long long)n_tok, i % stride, (double)out[i], (double)want[i]);
     }
     free(out);
+    free(want);
+}
+
+static void check_matmul(uint64_t *seed, const sl_impl *row, int64_t n_in, int64_t n_out, int64_t n_tok, unsigned n_threads)
+{
+    bench_of_work w;
+    set_up(&w, seed, row, n_in, n_out, 1, n_tok, n_threads);
+    compare_matmul(&w, row, n_in, n_out, n_tok);
     tear_down(&w);
 }
 
@@ -297,13 +318,49 @@ static void products_equal_the_definition(void **state)
         }
 }
 
+static int is_wide(const sl_impl *row, sl_op op) { return row->op == op && ((const cpu_matmul_kernel *)row->kernel)->wide; }
+
+/* Numbers of rows around the groups and blocks of the kernels for many; one step of k, a part of one, several. */
+static void wide_products_equal_the_definition(void **state)
+{
+    static const int64_t tokens[] = { 16, 17, 18, 31, 64, 65, 512, 601, 1200 }, outs[] = { 40, 16, 33, 100, 1, 47, 31, 32, 17 }, blocks[] = { 65, 1, 9, 8, 15, 3, 7, 2, 5 };
+    uint64_t seed = 8;
+    (void)state;
+    for (size_t i = 0; i < n_rows; i++)
+        for (size_t t = 0; t < sizeof tokens / sizeof *tokens && is_wide(rows[i], SL_OP_MATMUL); t++) {
+            const int64_t values = sl_type_get((uint32_t)rows[i]->type)->block_values;
+            check_matmul(&seed, rows[i], values * (values == 256 && blocks[t] > 9 ? 4 : blocks[t]), outs[t], tokens[t], 1 + (unsigned)t % 3);
+        }
+}
+
+static void wide_products_hold_at_the_ends(void **state)
+{
+    enum { BLOCKS = 3, N_OUT = 17, N_TOK = 20 };
+    uint64_t seed = 9;
+    (void)state;
+    for (size_t i = 0; i < n_rows; i++)
+        for (size_t t = 0; t < sizeof interleaved / sizeof *interleaved && is_wide(rows[i], SL_OP_MATMUL); t++) {
+            const int64_t n_in = BLOCKS * (int64_t)sl_type_get((uint32_t)interleaved[t].type)->block_values;
+            bench_of_work w;
+            if (rows[i]->type != (int32_t)interleaved[t].type)
+                continue;
+            set_up(&w, &seed, rows[i], n_in, N_OUT, 1, N_TOK, 1);
+            for (size_t n = 0; n < N_ENDS; n++) {
+                extremes(n, t, n_in, BLOCKS * N_OUT, w.file, N_TOK, w.act_bytes, w.acts);
+                pack(&w, interleaved[t].type, n_in, N_OUT, 1);
+                compare_matmul(&w, rows[i], n_in, N_OUT, N_TOK);
+            }
+            tear_down(&w);
+        }
+}
+
 /* x has a row per token, or one per pair; some matrices are wanted by nobody, one by all. */
 static void check_expert(uint64_t *seed, const sl_impl *row, int64_t n_used, int64_t n_tok, int per_pair, int all_the_same)
 {
     enum { N_MAT = 6, N_OUT = 37 };
     const int64_t n_in = form_of(row) == SL_ACT_B16 ? 37 : 2 * (int64_t)sl_type_get((uint32_t)row->type)->block_values;
     bench_of_work w;
-    set_up(&w, seed, row, n_in, N_OUT, N_MAT, 2);
+    set_up(&w, seed, row, n_in, N_OUT, N_MAT, n_used * n_tok, 2);
     float *out = malloc(sizeof *out * N_OUT * (size_t)(n_used * n_tok));
     int32_t *ids = malloc(sizeof *ids * (size_t)(n_used * n_tok));
     for (int64_t i = 0; i < n_used * n_tok; i++)
@@ -343,6 +400,8 @@ static void expert_products_equal_the_definition(void **state)
             check_expert(&seed, rows[i], 2, 1, i % 2 == 0, 0);
             check_expert(&seed, rows[i], 3, 13, i % 2 == 1, 0);
             check_expert(&seed, rows[i], 1, 40, 0, 1);
+            if (is_wide(rows[i], SL_OP_MATMUL_EXPERT))
+                check_expert(&seed, rows[i], 2, 90, i % 2 == 0, 0);
         }
 }
 
@@ -353,6 +412,8 @@ int main(void)
         cmocka_unit_test(kernels_hold_at_the_ends),
         cmocka_unit_test(bf16_arithmetic_at_the_ends),
         cmocka_unit_test(products_equal_the_definition),
+        cmocka_unit_test(wide_products_equal_the_definition),
+        cmocka_unit_test(wide_products_hold_at_the_ends),
         cmocka_unit_test(expert_products_equal_the_definition),
     };
     n_rows = rows_of_machine(rows, CAPACITY);

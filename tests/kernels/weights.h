@@ -14,9 +14,10 @@ static inline size_t rows_of_machine(const sl_impl **rows, size_t capacity)
 {
     const cpu_list *lists;
     const size_t n_lists = cpu_lists(&lists);
+    const uint32_t levels = cpu_permitted(cpu_features());
     size_t n = 0;
     for (size_t i = 0; i < n_lists; i++)
-        for (size_t k = 0; k < *lists[i].n && lists[i].level & cpu_features(); k++)
+        for (size_t k = 0; k < *lists[i].n && lists[i].level & levels; k++)
             if (n < capacity)
                 rows[n++] = &lists[i].impls[k];
     return n;

@@ -205,6 +205,7 @@ INLINE void step_q6_k(const uint8_t *panel, int64_t k, int n, const uint8_t *con
     }
 }
 
+#define WIDE(stem) NULL
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 #if defined(__ARM_FEATURE_DOTPROD)

@@ -86,6 +86,7 @@ INLINE vf f_int(vi a) { return _mm256_cvtepi32_ps(a); }
 
 #include "kernels_bytes.h"
 
+#define WIDE(stem) NULL
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 extern const sl_impl cpu_impls_avx2[];

@@ -164,6 +164,8 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
     finish_q4_k(panel + cpu_head_offset(at_q4_k, (size_t)k / 256), 0, mn, s, x, m, acc);
 }
 
+#include "kernels_wide.h"
+#define WIDE(stem) &wide_##stem
 INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
 
 extern const sl_impl cpu_impls_avx512vnni[];
@@ -173,6 +175,7 @@ const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_
 
 #else
 
+#define WIDE(stem) NULL
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 extern const sl_impl cpu_impls_avx512[];

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* matmul.h - what the two ways of cutting a product share: which rows of activations meet which matrix, and where their outputs go. */
+#ifndef CPU_MATMUL_H
+#define CPU_MATMUL_H
+
+#include "kernels.h"
+
+/* The rows of a product. By expert they are pairs (slot, token), sorted by the matrix that they want. */
+typedef struct cpu_rows {
+    const sl_op_args *args;
+    size_t n_row;               /* activation rows, or pairs */
+    const int32_t *pairs;       /* NULL: a plain product, one matrix for all rows */
+    const int32_t *first;       /* where the pairs of a matrix begin in `pairs`; n_mat + 1 numbers */
+    const int32_t *wanted;      /* matrices that have pairs */
+    size_t n_wanted, most;      /* how many, and the most rows that one of them has */
+} cpu_rows;
+
+/* The activations of the index-th row or pair. */
+static inline const uint8_t *cpu_rows_act(const cpu_rows *r, size_t index)
+{
+    const sl_tensor *x = &r->args->src[0];
+    size_t row = r->pairs ? (size_t)r->pairs[index] : index;
+    if (r->pairs && x->ne[1] == r->args->dst.ne[2])     /* one row per token, not per pair */
+        row /= (size_t)r->args->dst.ne[1];
+    return (const uint8_t *)x->data + row * x->stride[1];
+}
+
+/* Its outputs. */
+static inline float *cpu_rows_output(const cpu_rows *r, size_t index)
+{
+    const sl_tensor *y = &r->args->dst;
+    const size_t row = r->pairs ? (size_t)r->pairs[index] : index, n = (size_t)y->ne[1];
+    return (float *)((char *)y->data + row % n * y->stride[1] + row / n * y->stride[2]);
+}
+
+/* matmul_wide.c: products with a kernel for many rows. Scratch for n_row rows or pairs of a product, and n_mat matrices that may be wanted. */
+size_t cpu_wide_scratch(const cpu_wide *wide, const cpu_device *device, const sl_op_args *args, size_t n_row);
+sl_status cpu_wide_run(const cpu_wide *wide, cpu_device *device, const cpu_rows *rows, uint8_t *scratch);
+
+#endif
