@@ -39,7 +39,7 @@ struct settings {
     { "--ctx", "N", "positions of the context", OPTION_WHOLE, &(s).ctx, 1, SL_LIMIT_CONTEXT },                              \
     { "--batch", "N", "most tokens of one pass (512)", OPTION_WHOLE, &(s).batch, 1, SL_LIMIT_BATCH },                       \
     { "--kv", "TYPE", "cache type: f16 (default), f32", OPTION_TEXT, &(s).kv },                                             \
-    { "--arith", "NAME", "activations beside float weights: f32 (default)", OPTION_TEXT, &(s).arith },                      \
+    { "--arith", "NAME", "activations beside float weights: f32 (default), bf16", OPTION_TEXT, &(s).arith },                      \
     { "--cpu-level", "NAME", "at most this instruction set: scalar, avx2, avx512, ...", OPTION_TEXT, &(s).cpu_level },      \
     { "--backend", "NAME", "cpu (default), or the path of a module", OPTION_TEXT, &(s).backend },                           \
     { "--no-pack", "", "use the weights where they lie in the file", OPTION_FLAG, &(s).no_pack }

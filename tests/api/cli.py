@@ -133,7 +133,7 @@ def own_files_that_are_none():
 
 def own_choices_that_are_not_there():
     for program in ('generate', 'logits'):
-        for option, value in (('--kv', 'bf16'), ('--kv', 'q8_0'), ('--kv', 'nonsense'), ('--arith', 'bf16'), ('--arith', 'f16'), ('--cpu-level', 'nonsense'),
+        for option, value in (('--kv', 'bf16'), ('--kv', 'q8_0'), ('--kv', 'nonsense'), ('--arith', 'bf32'), ('--arith', 'f16'), ('--cpu-level', 'nonsense'),
                               ('--backend', 'nonsense'), ('--backend', scratch('missing.so'))):
             bad(1, value, program, *basic(program, TINY), option, value)
     bad(1, '474', 'logits', '-m', TINY, '-o', scratch('no.npy'), '--tokens', '1,474')
@@ -207,6 +207,11 @@ def own_same_bytes():
         if '-t' in arguments:
             assert r.report('threads') == arguments[1], r.err
         assert pathlib.Path(other).read_bytes() == pathlib.Path(base).read_bytes(), arguments
+    r = good('logits', '-m', TINY, '-f', text, '-o', other, '--arith', 'bf16')
+    bf16 = pathlib.Path(other).read_bytes()
+    assert '/b16/' in r.report('implementations') and bf16 != pathlib.Path(base).read_bytes(), r.err
+    good('logits', '-m', TINY, '-f', text, '-o', other, '--arith', 'bf16', '--batch', '7', '--cpu-level', 'scalar')
+    assert pathlib.Path(other).read_bytes() == bf16
     rows = load_npy(base)
     assert rows.shape == (n, 474) and rows.dtype == 'float32' and rows.flags.c_contiguous
     assert (pathlib.Path(base).stat().st_size - rows.nbytes) % 64 == 0

@@ -16,6 +16,7 @@
 /* A model in memory or in a file, fed `n` random ids. */
 typedef struct subject {
     const char *name, *path;        /* path: of a file, else data */
+    const char *arith;
     const void *data;
     size_t size, n, n_vocab;
     int all_levels;                 /* its types are such that every level has a product of its own to do */
@@ -34,7 +35,7 @@ static const char *const placements[] = { "cpu", "cpu@0-0,cpu" };
 static const char *text_of(const subject *s, const way *w, const char *cache)
 {
     static char text[256];
-    snprintf(text, sizeof text, "%s: level %s, %u threads, batches of %u, %s, %s, cache %s", s->name, w->level < 0 ? "best" : eval_levels[w->level],
+    snprintf(text, sizeof text, "%s, %s: level %s, %u threads, batches of %u, %s, %s, cache %s", s->name, s->arith, w->level < 0 ? "best" : eval_levels[w->level],
              w->n_threads, w->n_batch, w->in_place ? "in place" : "packed", w->backend, cache);
     return text;
 }
@@ -58,6 +59,8 @@ static void check_proof(subject *s, const way *w, const char *cache, const eval_
         s->base_bytes = proof->compute_bytes;
     if (strchr(w->backend, ',') && w->n_batch == base.n_batch && proof->compute_bytes <= s->base_bytes)
         fail_msg("%s: two devices took no more memory than one", text_of(s, w, cache));
+    if (!strcmp(s->arith, "bf16") != (strstr(proof->labels, "/b16/") != NULL))
+        fail_msg("%s: products of another arithmetic ran:%s", text_of(s, w, cache), proof->labels);
     if (w->level < 0)
         return;
     if (s->all_levels && !ran(proof, eval_levels[w->level]) && !(w->level == 0 && ran(proof, "scalar-fma")))
@@ -70,7 +73,7 @@ static void check_proof(subject *s, const way *w, const char *cache, const eval_
 /* Rows of all positions. 0 if the machine lacks the level. */
 static int compute(subject *s, const way *w, const char *cache, float *logits)
 {
-    const eval_how how = { .backend = w->backend, .cpu_level = w->level < 0 ? NULL : eval_levels[w->level], .cache_type = cache, .n_threads = w->n_threads,
+    const eval_how how = { .backend = w->backend, .cpu_level = w->level < 0 ? NULL : eval_levels[w->level], .cache_type = cache, .arith = s->arith, .n_threads = w->n_threads,
                            .n_batch = w->n_batch, .n_ctx = 512, .in_place = w->in_place };
     eval_proof proof;
     sl_model *model;
@@ -163,7 +166,7 @@ static void prove(subject *s, const char *cache, size_t n_random)
         if (same(s, &w, cache, expected, buffer))
             i++, n_same++;
     }
-    print_message("%s, cache %s: %zu ways, the same %zu bytes, hash %016llx\n", s->name, cache, n_same, bytes, (unsigned long long)eval_hash(expected, bytes));
+    print_message("%s, %s, cache %s: %zu ways, the same %zu bytes, hash %016llx\n", s->name, s->arith, cache, n_same, bytes, (unsigned long long)eval_hash(expected, bytes));
     free(expected);
     free(buffer);
     free(s->ids);
@@ -181,19 +184,25 @@ static const model_spec mixed = { ODD, .n_ff = 2304, .seed = 21, .types = {
     [ROLE_TOKEN_EMBD] = SL_TYPE_F16, [ROLE_OUTPUT] = SL_TYPE_Q6_K, [ROLE_ATTN_Q] = SL_TYPE_Q8_0, [ROLE_ATTN_K] = SL_TYPE_F32, [ROLE_ATTN_V] = SL_TYPE_IQ4_XS,
     [ROLE_ATTN_OUTPUT] = SL_TYPE_BF16, [ROLE_FFN_GATE] = SL_TYPE_Q4_0, [ROLE_FFN_UP] = SL_TYPE_Q8_0, [ROLE_FFN_DOWN] = SL_TYPE_Q4_K } };
 static const model_spec plain = { ODD, .n_ff = 2080, .seed = 22 };
+/* Rows that are not whole blocks of 32, of all float types. */
+static const model_spec floats = { .n_embd = 120, .n_ff = 200, .n_layer = 2, .n_head = 5, .n_head_kv = 5, .d_head = 24, .n_vocab = 1003, .n_ctx = 512, .seed = 24, .types = {
+    [ROLE_TOKEN_EMBD] = SL_TYPE_F32, [ROLE_OUTPUT] = SL_TYPE_F16, [ROLE_ATTN_Q] = SL_TYPE_BF16, [ROLE_ATTN_K] = SL_TYPE_F32, [ROLE_ATTN_V] = SL_TYPE_F16,
+    [ROLE_ATTN_OUTPUT] = SL_TYPE_F32, [ROLE_FFN_GATE] = SL_TYPE_F16, [ROLE_FFN_UP] = SL_TYPE_BF16, [ROLE_FFN_DOWN] = SL_TYPE_F16 } };
 
-static void prove_made(const char *name, model_spec spec, const char *cache, size_t n_random)
+static void prove_made(const char *name, model_spec spec, const char *arith, const char *cache, size_t n_random)
 {
     model_file *file = model_build(&spec);
-    subject s = { .name = name, .data = file->data, .size = file->size, .n = N_TOK, .n_vocab = spec.n_vocab, .all_levels = 1 };
+    subject s = { .name = name, .arith = arith, .data = file->data, .size = file->size, .n = N_TOK, .n_vocab = spec.n_vocab, .all_levels = spec.n_embd % 256 == 0 };
     prove(&s, cache, n_random);
     model_build_free(file);
 }
 
-static void mixed_types_f32_cache(void **state) { (void)state, prove_made("mixed types", mixed, "f32", 24); }
-static void mixed_types_f16_cache(void **state) { (void)state, prove_made("mixed types", mixed, "f16", 0); }
-static void q8_0_f32_cache(void **state) { (void)state, prove_made("Q8_0, n_ff 2080", model_spec_of(plain, SL_TYPE_Q8_0), "f32", 0); }
-static void q8_0_f16_cache(void **state) { (void)state, prove_made("Q8_0, n_ff 2080", model_spec_of(plain, SL_TYPE_Q8_0), "f16", 0); }
+static void mixed_types_f32_cache(void **state) { (void)state, prove_made("mixed types", mixed, "f32", "f32", 24); }
+static void mixed_types_f16_cache(void **state) { (void)state, prove_made("mixed types", mixed, "f32", "f16", 0); }
+static void mixed_types_bf16(void **state) { (void)state, prove_made("mixed types", mixed, "bf16", "f32", 0); }
+static void float_types_bf16(void **state) { (void)state, prove_made("float types", floats, "bf16", "f16", 24); }
+static void q8_0_f32_cache(void **state) { (void)state, prove_made("Q8_0, n_ff 2080", model_spec_of(plain, SL_TYPE_Q8_0), "f32", "f32", 0); }
+static void q8_0_f16_cache(void **state) { (void)state, prove_made("Q8_0, n_ff 2080", model_spec_of(plain, SL_TYPE_Q8_0), "f32", "f16", 0); }
 
 /* Going back and computing again, in other pieces, is as if nothing had been. */
 static void rewound_is_the_same(void **state)
@@ -244,9 +253,9 @@ static void rewound_is_the_same(void **state)
 static void reference_files(void **state)
 {
     (void)state;
-    static const struct { const char *file; size_t n_vocab; } files[] = {
-        { "text/base-mix.gguf", 512 }, { "text/base-mix2.gguf", 512 }, { "text/moe.gguf", 512 }, { "llama3-tiny/model-f32.gguf", 512 },
-        { "stories260K/stories260K-q4_0.gguf", 512 },
+    static const struct { const char *file, *arith; size_t n_vocab; } files[] = {
+        { "text/base-mix.gguf", "f32", 512 }, { "text/base-mix2.gguf", "f32", 512 }, { "text/moe.gguf", "f32", 512 }, { "llama3-tiny/model-f32.gguf", "f32", 512 },
+        { "stories260K/stories260K-q4_0.gguf", "f32", 512 }, { "text/moe.gguf", "bf16", 512 }, { "llama3-tiny/model-f16.gguf", "bf16", 512 },
     };
     const char *folder = getenv("SL_FIXTURES");
     if (!folder || !folder[0])
@@ -254,7 +263,7 @@ static void reference_files(void **state)
     for (size_t i = 0; i < COUNT(files); i++) {
         char path[1024];
         snprintf(path, sizeof path, "%s/%s", folder, files[i].file);
-        subject s = { .name = files[i].file, .path = path, .n = 150, .n_vocab = files[i].n_vocab };
+        subject s = { .name = files[i].file, .path = path, .arith = files[i].arith, .n = 150, .n_vocab = files[i].n_vocab };
         prove(&s, i % 2 ? "f16" : "f32", 8);
     }
 }
@@ -263,6 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mixed_types_f32_cache), cmocka_unit_test(mixed_types_f16_cache), cmocka_unit_test(q8_0_f32_cache),
+        cmocka_unit_test(mixed_types_bf16), cmocka_unit_test(float_types_bf16),
         cmocka_unit_test(q8_0_f16_cache), cmocka_unit_test(rewound_is_the_same), cmocka_unit_test(reference_files),
     };
     return cmocka_run_group_tests_name("same_bits", tests, NULL, NULL);

@@ -28,10 +28,10 @@ static const char *const caches[] = { "f32", "f16" };
 static const char *golden_path;     /* beside the source */
 
 /* Hash of the logits of all positions; 0 if the machine lacks the level. */
-static uint64_t hash_of(const model_file *file, const char *cache, const char *level)
+static uint64_t hash_of(const model_file *file, const char *arith, const char *cache, const char *level)
 {
     static float logits[N_TOK * N_VOCAB];
-    const eval_how how = { .cpu_level = level, .cache_type = cache, .n_ctx = 128, .n_batch = 33, .n_threads = 2 };
+    const eval_how how = { .cpu_level = level, .arith = arith, .cache_type = cache, .n_ctx = 128, .n_batch = 33, .n_threads = 2 };
     sl_token ids[N_TOK];
     uint64_t random = 3;
     sl_model *model;
@@ -50,37 +50,48 @@ static uint64_t hash_of(const model_file *file, const char *cache, const char *l
     return eval_hash(logits, sizeof logits);
 }
 
-/* Calls `each` with every model and its name. */
-static void walk(void (*each)(const char *name, const model_file *file, void *user), void *user)
+/* Called with every model, its name and the arithmetic. */
+typedef void visit(const char *name, const char *arith, const model_file *file, void *user);
+
+static void visit_one(visit *each, void *user, const char *name, const char *arith, const model_spec *spec)
 {
-    for (const int *type = random_block_types; *type >= 0; type++) {
-        model_spec spec = model_spec_of(shape, (sl_type)*type);
-        spec.seed = 1000 + (uint64_t)*type;
-        model_file *file = model_build(&spec);
-        each(random_block_name((sl_type)*type), file, user);
-        model_build_free(file);
-    }
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        model_file *file = model_build(&others[i].spec);
-        each(others[i].name, file, user);
-        model_build_free(file);
+    char text[32];
+    model_file *file = model_build(spec);
+    snprintf(text, sizeof text, "%s%s%s", strcmp(arith, "f32") ? arith : "", strcmp(arith, "f32") ? ":" : "", name);
+    each(text, arith, file, user);
+    model_build_free(file);
+}
+
+/* All models in f32 arithmetic; in bf16 arithmetic those that have float types. */
+static void walk(visit *each, void *user)
+{
+    static const char *const ariths[] = { "f32", "bf16" };
+    for (int a = 0; a < 2; a++) {
+        for (const int *type = random_block_types; *type >= 0; type++) {
+            model_spec spec = model_spec_of(shape, (sl_type)*type);
+            spec.seed = 1000 + (uint64_t)*type;
+            if (a == 0 || sl_type_get((uint32_t)*type)->form == SL_ACT_F32)
+                visit_one(each, user, random_block_name((sl_type)*type), ariths[a], &spec);
+        }
+        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+            visit_one(each, user, others[i].name, ariths[a], &others[i].spec);
     }
 }
 
 /* ---- the file ---- */
 
-static void print_model(const char *name, const model_file *file, void *user)
+static void print_model(const char *name, const char *arith, const model_file *file, void *user)
 {
     (void)user;
     printf("%-8s", name);
     for (int c = 0; c < 2; c++)
-        printf(" %s %016llx", caches[c], (unsigned long long)hash_of(file, caches[c], NULL));
+        printf(" %s %016llx", caches[c], (unsigned long long)hash_of(file, arith, caches[c], NULL));
     printf("  model %016llx\n", (unsigned long long)eval_hash(file->data, file->size));
 }
 
 static void print_all(void)
 {
-    printf("# FNV-1a-64 of the logits of models that tests/arch/golden.c makes, by weight type and cache, and of the model file itself.\n"
+    printf("# FNV-1a-64 of the logits of models that tests/arch/golden.c makes, by weight type, arithmetic (f32 unless named) and cache, and of the model file itself.\n"
            "# Printed by that test with --print; a change means that sl_numerics_id() must be raised.\n"
            "numerics %u\n", (unsigned)sl_numerics_id());
     walk(print_model, NULL);
@@ -121,7 +132,7 @@ static char *read_golden(void)
 
 typedef struct check { const char *text; int n_models, n_wrong, n_levels; } check;
 
-static void check_model(const char *name, const model_file *file, void *user)
+static void check_model(const char *name, const char *arith, const model_file *file, void *user)
 {
     check *c = user;
     const char *line = line_of(c->text, name);
@@ -131,7 +142,7 @@ static void check_model(const char *name, const model_file *file, void *user)
     assert_true(number_of(line, "model", 16) == eval_hash(file->data, file->size));
     for (int cache = 0; cache < 2; cache++)
         for (int level = 0; eval_levels[level]; level++) {
-            const uint64_t hash = hash_of(file, caches[cache], eval_levels[level]);
+            const uint64_t hash = hash_of(file, arith, caches[cache], eval_levels[level]);
             if (hash && level >= c->n_levels)
                 c->n_levels = level + 1;
             if (hash && hash != number_of(line, caches[cache], 16)) {

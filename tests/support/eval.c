@@ -21,6 +21,7 @@ sl_status eval_load(sl_model **model, const char *path, const void *data, size_t
     sl_model_options options = SL_MODEL_OPTIONS_INIT;
     options.backend = how->backend;
     options.cpu_level = how->cpu_level;
+    options.arith = how->arith;
     options.n_threads = how->n_threads;
     options.in_place = how->in_place;
     if (path)

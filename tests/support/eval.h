@@ -7,7 +7,7 @@
 #include <spacellama/spacellama.h>
 
 typedef struct eval_how {
-    const char *backend, *cpu_level, *cache_type;   /* NULL: default */
+    const char *backend, *cpu_level, *cache_type, *arith;   /* NULL: default */
     uint32_t n_threads, n_batch, n_ctx, in_place;   /* 0: default */
 } eval_how;
 
