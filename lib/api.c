@@ -409,10 +409,7 @@ sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids
 sl_status sl_session_add_image(sl_session *session, const sl_image *image)
 {
     NEEDS("sl_session_add_image", session && image);
-    if (atomic_load(&session->cancel)) {
-        atomic_store(&session->cancel, 0);
-        return sl_fail(SL_ERR_CANCELLED, "session: cancelled");
-    }
+    SL_TRY(sl_session_check_cancel(session));
     const uint64_t fp = sl_fp_enter();
     sl_status status = sl_pictures_add(&session->pictures, image, &session->cancel);
     sl_fp_set(fp);
@@ -433,8 +430,15 @@ sl_status sl_session_rewind(sl_session *session, size_t length)
     NEEDS("sl_session_rewind", session);
     if (length > session->length)
         return sl_fail(SL_ERR_RANGE, "sl_session_rewind: to %zu tokens, there are %zu", length, session->length);
-    sl_session_rewind_to(session, length, 1);
+    sl_session_rewind_to(session, length);
     atomic_store(&session->cancel, 0);
+    return SL_OK;
+}
+
+sl_status sl_session_keep_prefix(sl_session *session, const sl_token *ids, size_t n_ids, size_t *n_kept)
+{
+    NEEDS("sl_session_keep_prefix", session && (ids || !n_ids) && n_kept);
+    *n_kept = sl_session_match(session, ids, n_ids);
     return SL_OK;
 }
 

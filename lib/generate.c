@@ -3,6 +3,7 @@
  *
  * Stop strings are found byte by byte with one Knuth-Morris-Pratt automaton each. The longest part of a stop string that the text ends with
  * is what may still become one: that much is held back, no more. Everything that takes memory happens before the session changes. */
+#include "lookup.h"
 #include "params.h"
 #include "platform.h"
 #include "sample.h"
@@ -12,7 +13,7 @@
 
 #include <string.h>
 
-enum { MAX_STOPS = 64 };
+enum { MAX_STOPS = 64, MAX_LOOKUP = 64 };
 #define UNFINISHED UINT32_MAX
 
 /* What a decoder returns at once: a token's bytes and the rest of an earlier one, each perhaps as U+FFFD. */
@@ -30,8 +31,11 @@ struct run {
     sl_session *session;
     sl_model *model;
     sl_generate_options options;
-    float *logits;          /* [n_vocab] */
+    float *logits;          /* [n_vocab, 1 + lookup] */
     uint32_t n_vocab;
+    size_t length;          /* of the timeline, drafts that were not chosen yet not counted */
+    sl_token drafts[MAX_LOOKUP];
+    size_t n_drafts, row;   /* drafts that are computed; logits of the row-th token behind them come next */
     sl_decoder *decoder;
     struct stop *stops;     /* [options.n_stop] */
     char *text;             /* held back bytes, then those of the current token; only with stop strings */
@@ -167,7 +171,7 @@ static void show_rest(struct run *run)
 static uint32_t begins_text(const struct run *run, const sl_token *prompt, size_t n_ids)
 {
     const sl_token *past = sl_session_tokens(run->session);
-    size_t n_past = sl_session_length(run->session);
+    size_t n_past = run->options.reuse ? 0 : sl_session_length(run->session);
     for (size_t i = 0; i < n_past + n_ids; i++) {
         sl_token_info info = { sizeof info };
         if (sl_token_get_info(run->model, i < n_past ? past[i] : prompt[i - n_past], &info) != SL_OK || info.kind != SL_TOKEN_CONTROL)
@@ -187,7 +191,11 @@ static sl_status prepare(struct run *run, const sl_token *prompt, size_t n_ids)
     if (o->sampler && sl_sampler_vocab(o->sampler) != info.n_vocab)
         return sl_fail(SL_ERR_ARGUMENT, "generate: the sampler is for %u tokens, the model has %u", (unsigned)sl_sampler_vocab(o->sampler), (unsigned)info.n_vocab);
     SL_TRY(prepare_stops(run));
-    run->logits = sl_mem_alloc(&run->mem, info.n_vocab, sizeof *run->logits);
+    if (o->lookup > MAX_LOOKUP)
+        return sl_fail(SL_ERR_LIMIT, "generate: lookup of %u tokens, at most %d", o->lookup, MAX_LOOKUP);
+    if (o->reuse > 1)
+        return sl_fail(SL_ERR_ARGUMENT, "generate: reuse is %u", o->reuse);
+    run->logits = sl_mem_alloc(&run->mem, (1 + (size_t)o->lookup) * info.n_vocab, sizeof *run->logits);
     if (!run->logits)
         return SL_ERR_NOMEM;
     return sl_decoder_create(&run->decoder, run->model, o->decode_flags, begins_text(run, prompt, n_ids));
@@ -209,20 +217,56 @@ static sl_status compute_prompt(struct run *run, const sl_token *prompt, size_t 
     size_t before = sl_session_length(run->session);
     sl_token last = n_ids ? SL_TOKEN_NONE : sl_session_tokens(run->session)[before - 1];
     if (!n_ids)
-        sl_session_rewind_to(run->session, before - 1, 0);
+        sl_session_step_back(run->session, before - 1);
+    else if (run->options.reuse) {
+        before = sl_session_match(run->session, prompt, n_ids);
+        run->result.n_kept = (uint32_t)before;
+        prompt += before;
+        n_ids -= before;
+    }
     sl_status status = sl_session_eval(run->session, n_ids ? prompt : &last, n_ids ? n_ids : 1, run->logits, 1);
-    size_t after = sl_session_length(run->session);
-    run->result.n_prompt = (uint32_t)(after > before ? after - before : 0);
+    run->length = sl_session_length(run->session);
+    run->result.n_prompt = (uint32_t)(run->length > before ? run->length - before : 0);
     return status;
 }
 
+/* ---- tokens ---- */
+
 static sl_status choose(struct run *run, sl_token *id)
 {
-    SL_TRY(run->options.sampler ? sl_sampler_sample(run->options.sampler, run->logits, id) : sl_sample_greedy(run->logits, run->n_vocab, id));
+    const float *logits = run->logits + run->row * run->n_vocab;
+    SL_TRY(run->options.sampler ? sl_sampler_sample(run->options.sampler, logits, id) : sl_sample_greedy(logits, run->n_vocab, id));
     if (!run->result.n_tokens++) {
         run->result.prompt_ns = sl_clock_ns() - run->start_ns;
         run->start_ns += run->result.prompt_ns;
     }
+    return SL_OK;
+}
+
+/* Computes a token that was chosen, with what lookup expects behind it. If it was expected itself, its logits are there already. */
+static sl_status compute_token(struct run *run, sl_token id)
+{
+    sl_token ids[1 + MAX_LOOKUP];
+    if (run->row < run->n_drafts && run->drafts[run->row] == id) {
+        SL_TRY(sl_session_check_cancel(run->session));
+        run->row++;
+        run->result.n_accepted++;
+        run->length++;
+        return SL_OK;
+    }
+    if (run->n_drafts)
+        sl_session_step_back(run->session, run->length);
+    size_t most = run->options.lookup, room = sl_session_capacity(run->session) - run->length - 1;
+    most = most < room ? most : room;
+    if (run->options.max_tokens && most > run->options.max_tokens - run->result.n_tokens)
+        most = run->options.max_tokens - run->result.n_tokens;
+    run->n_drafts = most ? sl_lookup(sl_session_tokens(run->session), run->length, id, run->n_vocab, most, run->drafts) : 0;
+    run->row = 0;
+    run->result.n_drafts += (uint32_t)run->n_drafts;
+    ids[0] = id;
+    memcpy(ids + 1, run->drafts, run->n_drafts * sizeof *ids);
+    SL_TRY(sl_session_eval(run->session, ids, 1 + run->n_drafts, run->logits, 1 + run->n_drafts));
+    run->length++;
     return SL_OK;
 }
 
@@ -244,14 +288,13 @@ static sl_status make_tokens(struct run *run)
             return SL_OK;
         if (*finish == UNFINISHED && run->result.n_tokens == run->options.max_tokens)
             *finish = SL_FINISH_LENGTH;
-        if (sl_session_length(run->session) == sl_session_capacity(run->session)) {
+        if (run->length == sl_session_capacity(run->session)) {
             *finish = *finish == UNFINISHED ? SL_FINISH_FULL : *finish;
             return SL_OK;
         }
         /* The token that ends it by length or callback is computed too, so that the timeline can go on from there. */
-        int more = *finish == UNFINISHED;
-        SL_TRY(sl_session_eval(run->session, &id, 1, more ? run->logits : NULL, (size_t)more));
-        if (!more)
+        SL_TRY(compute_token(run, id));
+        if (*finish != UNFINISHED)
             return SL_OK;
     }
 }
@@ -270,8 +313,11 @@ sl_status sl_generate(sl_session *session, const sl_token *prompt, size_t n_ids,
     sl_status status = prepare(&run, prompt, n_ids);
     if (status == SL_OK)
         status = compute_prompt(&run, prompt, n_ids);
-    if (status == SL_OK)
+    if (status == SL_OK) {
         status = make_tokens(&run);
+        if (sl_session_length(session) > run.length)
+            sl_session_step_back(session, run.length);      /* drafts that were not chosen */
+    }
     if (run.result.n_tokens) {
         run.result.decode_ns = sl_clock_ns() - run.start_ns;
         show_rest(&run);

@@ -290,12 +290,22 @@ sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const at
     return SL_OK;
 }
 
-void sl_pictures_rewind(sl_pictures *pictures, size_t length, int forget)
+void sl_pictures_unplace(sl_pictures *pictures, size_t length)
 {
     while (pictures->n_placed && pictures->places[pictures->n_placed - 1].position >= length)
         pictures->n_placed--;
-    if (forget)
-        pictures->n = pictures->n_placed;
+}
+
+void sl_pictures_forget(sl_pictures *pictures, size_t length, int waiting)
+{
+    const size_t placed = pictures->n_placed, left = waiting ? 0 : pictures->n - placed;
+    sl_pictures_unplace(pictures, length);
+    const size_t to = pictures->n_placed;
+    if (left && to < placed) {
+        memmove(pictures->places + to, pictures->places + placed, left * sizeof *pictures->places);
+        memmove(pictures->spans + 2 * to, pictures->spans + 2 * placed, 2 * left * sizeof *pictures->spans);
+    }
+    pictures->n = to + left;
 }
 
 /* ---- who sees what ---- */

@@ -30,8 +30,9 @@ sl_status sl_pictures_init(sl_pictures *pictures, const sl_model *model, sl_type
 void sl_pictures_free(sl_pictures *pictures);
 /* Encodes one more. `cancel` as in sl_plan_run. On failure nothing has changed. */
 sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const atomic_int *cancel);
-/* The tokens from `length` on are taken back: their pictures are forgotten with those that wait for a token, or wait again. */
-void sl_pictures_rewind(sl_pictures *pictures, size_t length, int forget);
+/* The tokens from `length` on are taken back. unplace: their pictures wait again. forget: they are gone; those that wait, too, if waiting is 1. */
+void sl_pictures_unplace(sl_pictures *pictures, size_t length);
+void sl_pictures_forget(sl_pictures *pictures, size_t length, int waiting);
 /* Bytes of keys and values: of all pictures that are held, and of one of the largest. */
 uint64_t sl_pictures_bytes(const sl_pictures *pictures);
 uint64_t sl_pictures_bytes_each(const sl_pictures *pictures);

@@ -148,13 +148,16 @@ static sl_status pass(sl_session *s, const sl_token *ids, size_t n, float *logit
     return SL_OK;
 }
 
+sl_status sl_session_check_cancel(sl_session *s) { return atomic_exchange(&s->cancel, 0) ? sl_fail(SL_ERR_CANCELLED, "session: cancelled") : SL_OK; }
+
 sl_status sl_session_append(sl_session *s, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows)
 {
     SL_TRY(check(s, ids, n_ids));
     for (size_t at = 0; at < n_ids;) {
         const size_t n = n_ids - at < s->n_batch ? n_ids - at : s->n_batch, left = n_ids - at - n;
         const size_t rows = n_rows > left ? (n_rows - left < n ? n_rows - left : n) : 0;       /* wanted tokens in this pass */
-        sl_status status = atomic_load(&s->cancel) ? sl_fail(SL_ERR_CANCELLED, "session: cancelled") : pass(s, ids + at, n, logits, rows);
+        SL_TRY(sl_session_check_cancel(s));
+        sl_status status = pass(s, ids + at, n, logits, rows);
         if (status == SL_ERR_CANCELLED)
             atomic_store(&s->cancel, 0);
         SL_TRY(status);
@@ -165,8 +168,24 @@ sl_status sl_session_append(sl_session *s, const sl_token *ids, size_t n_ids, fl
     return SL_OK;
 }
 
-void sl_session_rewind_to(sl_session *s, size_t length, int forget)
+void sl_session_rewind_to(sl_session *s, size_t length)
 {
     s->length = length;
-    sl_pictures_rewind(&s->pictures, length, forget);
+    sl_pictures_forget(&s->pictures, length, 1);
+}
+
+void sl_session_step_back(sl_session *s, size_t length)
+{
+    s->length = length;
+    sl_pictures_unplace(&s->pictures, length);
+}
+
+size_t sl_session_match(sl_session *s, const sl_token *ids, size_t n_ids)
+{
+    size_t n = 0;
+    while (n < s->length && n + 1 < n_ids && s->tokens[n] == ids[n])
+        n++;
+    s->length = n;
+    sl_pictures_forget(&s->pictures, n, 0);
+    return n;
 }

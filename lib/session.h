@@ -29,10 +29,15 @@ sl_status sl_session_sizes(const sl_model *model, const sl_session_options *opti
 /* As the public functions; arguments have been checked, `options` is whole. open does not touch the model's reference count. */
 sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_options *options);
 void sl_session_close(sl_session *session);
-/* Takes tokens back; their pictures are forgotten, or wait for their token again. */
-void sl_session_rewind_to(sl_session *session, size_t length, int forget);
+/* Takes tokens back; their pictures are forgotten with those that wait, or (step_back) wait for their token again. */
+void sl_session_rewind_to(sl_session *session, size_t length);
+void sl_session_step_back(sl_session *session, size_t length);
+/* Takes tokens back until the timeline is a beginning of ids[n_ids], shorter than it; returns its length. Pictures that wait still wait. */
+size_t sl_session_match(sl_session *session, const sl_token *ids, size_t n_ids);
 /* Plans of both kinds of passes, and arena bytes that are enough for either. */
 sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, int64_t n_batch, sl_plan *plan, sl_plan *seeing, size_t *arena_bytes);
+/* SL_ERR_CANCELLED if somebody asked for it; the request is obeyed then. */
+sl_status sl_session_check_cancel(sl_session *session);
 sl_status sl_session_append(sl_session *session, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows);
 
 #endif

@@ -32,6 +32,10 @@ typedef struct sl_generate_options {
     size_t n_stop;                  /**< at most 64 */
     sl_text_fn on_text;             /**< or NULL */
     void *user;                     /**< handed to on_text */
+    /** Prompt lookup: up to so many tokens (at most 64) that followed the same words earlier in the timeline are computed along with each new one, and kept as
+     *  far as the sampler chooses them. The text is the same as without, to the last token; where it repeats itself it comes faster. 0: off. */
+    uint32_t lookup;
+    uint32_t reuse;                 /**< 1: the prompt is the whole timeline, and what the session already holds of it is not computed again (sl_session_keep_prefix()); 0: it is appended */
 } sl_generate_options;
 
 /** Initializer: all defaults. */
@@ -45,9 +49,11 @@ typedef struct sl_generate_result {
     uint32_t finish;        /**< SL_FINISH_... */
     uint32_t n_prompt;      /**< tokens of the prompt computed by this call */
     uint32_t n_tokens;      /**< tokens made, an ending token included */
-    uint32_t reserved;      /**< 0 */
+    uint32_t n_drafts;      /**< tokens that lookup proposed ... */
     uint64_t prompt_ns;     /**< nanoseconds until the first token was chosen */
     uint64_t decode_ns;     /**< nanoseconds for the others */
+    uint32_t n_accepted;    /**< ... and how many of them were chosen */
+    uint32_t n_kept;        /**< with reuse: tokens of the prompt that were there already */
 } sl_generate_result;
 
 /** Computes the prompt's n_ids tokens at the end of the session's timeline, then makes tokens until something ends it. Without a prompt

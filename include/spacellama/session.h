@@ -59,6 +59,11 @@ SL_API const sl_token *sl_session_tokens(const sl_session *session);
 /** Goes back to the first `length` tokens; what follows is forgotten, with its pictures and those that wait for their token. SL_ERR_RANGE if there are fewer. Since 0.1. */
 SL_API sl_status sl_session_rewind(sl_session *session, size_t length);
 
+/** Goes back to the longest beginning of the timeline that ids[n_ids] begins with too, but for the last of them: what is left to append, from ids[*n_kept]
+ *  on, is at least one token, for its logits. So a prompt that repeats what was said before is computed from where it differs. Pictures of the tokens that stay
+ *  stay (equal image tokens are taken for equal pictures); those that wait for their token still wait. Since 0.1. */
+SL_API sl_status sl_session_keep_prefix(sl_session *session, const sl_token *ids, size_t n_ids, size_t *n_kept);
+
 /** Asks the call that is running on the session to stop: it returns SL_ERR_CANCELLED within 50 ms. The request stays until a call
  *  has obeyed it or sl_session_rewind() clears it. Any thread. NULL is fine. Since 0.1. */
 SL_API void sl_session_cancel(sl_session *session);

@@ -14,6 +14,7 @@
 enum { MOST_TEXT = 16384, MOST_TOKENS = 1024 };
 
 static sl_model *model;
+static uint32_t lookup;         /* every test runs with several: nothing that can be seen depends on it */
 static uint32_t n_vocab;
 static sl_token prompt[64];
 static size_t n_prompt;
@@ -100,6 +101,7 @@ static sl_generate_result run(sl_session *session, const sl_token *ids, size_t n
     sl_generate_options options = SL_GENERATE_OPTIONS_INIT;
     sl_generate_result result = { sizeof result };
     options.max_tokens = max_tokens;
+    options.lookup = lookup;
     options.sampler = sampler;
     options.stop = stop;
     options.n_stop = n_stop;
@@ -323,6 +325,85 @@ static void finds_stop_strings_anywhere(void **state)
     }
 }
 
+/* ---- prompt lookup, and prompts that repeat what was said ---- */
+
+/* Text that repeats itself is drafted, and stays what it was, however it is chosen. */
+static void drafts_do_not_change_the_text(void **state)
+{
+    (void)state;
+    const uint32_t before = lookup;
+    uint32_t accepted = 0;
+    for (int warm = 0; warm < 2; warm++)
+        for (uint64_t seed = 0; seed < 3; seed++) {
+            struct shown *plain = calloc(2, sizeof *plain), *drafted = plain + 1;
+            const double t = 0.7, k = 2;
+            for (int with = 0; with < 2; with++) {
+                sl_sampler *sampler;
+                sl_session *session = open_session(400);
+                assert_int_equal(sl_sampler_create(&sampler, n_vocab, seed, NULL), SL_OK);
+                if (warm) {
+                    assert_int_equal(sl_sampler_add(sampler, "top-k", &k, 1), SL_OK);
+                    assert_int_equal(sl_sampler_add(sampler, "temp", &t, 1), SL_OK);
+                }
+                lookup = with ? 7 : 0;
+                sl_generate_result r = run(session, prompt, n_prompt, 300, sampler, NULL, 0, with ? drafted : plain, SL_OK);
+                accepted += r.n_accepted;
+                assert_true(r.n_accepted <= r.n_drafts && (with || !r.n_drafts));
+                assert_memory_equal(sl_session_tokens(session) + n_prompt, plain->ids, plain->n * sizeof *plain->ids);
+                sl_session_free(session);
+                sl_sampler_free(sampler);
+            }
+            assert_int_equal(plain->n, drafted->n);
+            assert_memory_equal(plain->ids, drafted->ids, plain->n * sizeof *plain->ids);
+            assert_string_equal(plain->text, drafted->text);
+            free(plain);
+        }
+    assert_true(accepted > 20);
+    lookup = before;
+}
+
+static void what_is_there_is_not_computed_again(void **state)
+{
+    (void)state;
+    struct shown *once = calloc(2, sizeof *once), *again = once + 1;
+    sl_generate_options options = SL_GENERATE_OPTIONS_INIT;
+    sl_generate_result result = { sizeof result };
+    sl_token ids[256];
+    size_t n_kept;
+    sl_session *session = open_session(256), *fresh = open_session(256);
+    sl_generate_result r = run(session, prompt, n_prompt, 10, NULL, NULL, 0, once, SL_OK);
+    memcpy(ids, sl_session_tokens(session), (n_prompt + 10) * sizeof *ids);
+    ids[n_prompt + 4] = ids[n_prompt + 4] == 300 ? 301 : 300;      /* from there on another text */
+    options.max_tokens = 12;
+    options.reuse = 1;
+    options.on_text = on_text;
+    options.user = again;
+    options.lookup = lookup;
+    assert_int_equal(sl_generate(session, ids, n_prompt + 8, &options, &result), SL_OK);
+    assert_int_equal(result.n_kept, n_prompt + 4);
+    assert_int_equal(result.n_prompt, 4);
+    memset(once, 0, sizeof *once);
+    r = run(fresh, ids, n_prompt + 8, 12, NULL, NULL, 0, once, SL_OK);
+    assert_int_equal(r.n_tokens, result.n_tokens);
+    assert_memory_equal(once->ids, again->ids, once->n * sizeof *once->ids);
+    /* The same prompt again: its last token is computed all the same. A shorter one goes back. */
+    assert_int_equal(sl_session_keep_prefix(session, ids, n_prompt + 8, &n_kept), SL_OK);
+    assert_int_equal(n_kept, n_prompt + 7);
+    assert_int_equal(sl_session_keep_prefix(session, ids, 1, &n_kept), SL_OK);
+    assert_int_equal(n_kept, 0);
+    assert_int_equal(sl_session_length(session), 0);
+    assert_int_equal(sl_session_keep_prefix(session, NULL, 0, &n_kept), SL_OK);
+    assert_int_equal(sl_session_keep_prefix(NULL, ids, 1, &n_kept), SL_ERR_ARGUMENT);
+    options.lookup = 65;
+    assert_int_equal(sl_generate(session, ids, 4, &options, &result), SL_ERR_LIMIT);
+    options.lookup = 0;
+    options.reuse = 2;
+    assert_int_equal(sl_generate(session, ids, 4, &options, &result), SL_ERR_ARGUMENT);
+    sl_session_free(session);
+    sl_session_free(fresh);
+    free(once);
+}
+
 /* ---- misuse ---- */
 
 static void refuses_bad_arguments(void **state)
@@ -385,6 +466,14 @@ int main(void)
         cmocka_unit_test(stops_when_cancelled),
         cmocka_unit_test(finds_stop_strings_anywhere),
         cmocka_unit_test(refuses_bad_arguments),
+        cmocka_unit_test(drafts_do_not_change_the_text),
+        cmocka_unit_test(what_is_there_is_not_computed_again),
     };
-    return cmocka_run_group_tests(tests, load, unload);
+    static const uint32_t lookups[] = { 0, 5 };
+    int failed = 0;
+    for (size_t i = 0; i < COUNT(lookups); i++) {
+        lookup = lookups[i];
+        failed += cmocka_run_group_tests(tests, load, unload);
+    }
+    return failed;
 }
