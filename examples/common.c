@@ -62,8 +62,8 @@ static void print_help(const char *about, const struct option *options, size_t n
 {
     printf("usage: %s %s\n\n", name_of_program, about);
     for (size_t i = 0; i < n; i++)
-        printf("  %-12s %-6s %s\n", options[i].name, options[i].value, options[i].help);
-    printf("  %-12s %-6s %s\n", "--help", "", "this text");
+        printf("  %-14s %-6s %s\n", options[i].name, options[i].value, options[i].help);
+    printf("  %-14s %-6s %s\n", "--help", "", "this text");
     end_output();
     exit(0);
 }
@@ -85,6 +85,15 @@ static void set_number(const struct option *o, const char *text)
         usage_error("%s: \"%s\" is not a %s", o->name, text, o->kind == OPTION_WHOLE ? "whole number" : "number");
     if (errno || !(value >= o->low && value <= o->high))
         usage_error("%s: %s is not in %g to %g", o->name, text, o->low, o->high);
+}
+
+static void append_text(struct list *list, const char *text)
+{
+    const char **grown = realloc(list->texts, (list->n + 1) * sizeof *grown);
+    if (!grown)
+        fail("memory: no %zu texts", list->n + 1);
+    list->texts = grown;
+    list->texts[list->n++] = text;
 }
 
 /* The option that `argument` names, as "--name" or "--name=value"; *value points behind the "=" then. */
@@ -124,6 +133,8 @@ void read_options(const char *program, const char *about, const struct option *o
         value = value ? value : argv[++i];
         if (o->kind == OPTION_TEXT)
             *(const char **)o->to = value;
+        else if (o->kind == OPTION_LIST)
+            append_text(o->to, value);
         else
             set_number(o, value);
     }
@@ -144,9 +155,8 @@ static void need_model(const struct settings *s)
         usage_error("-m: a model is required (try --help)");
 }
 
-sl_model *load_model(const struct settings *s, uint32_t parts)
+sl_model_options model_options(const struct settings *s, uint32_t parts)
 {
-    need_model(s);
     sl_model_options options = SL_MODEL_OPTIONS_INIT;
     options.backend = s->backend;
     options.cpu_level = s->cpu_level;
@@ -156,13 +166,28 @@ sl_model *load_model(const struct settings *s, uint32_t parts)
     options.in_place = (uint32_t)s->no_pack;
     options.parts = parts;
     options.log = print_log;
+    options.projector = s->projector;
+    options.cross_norm = s->cross_norm;
+    options.global_gates = s->global_gates;
+    return options;
+}
+
+double seconds(void)
+{
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+sl_model *load_model(const struct settings *s, uint32_t parts)
+{
+    need_model(s);
+    const sl_model_options options = model_options(s, parts);
+    const double before = seconds();
     sl_model *model;
-    struct timespec before, after;
-    timespec_get(&before, TIME_UTC);
     must(sl_model_load(&model, s->model, &options));
-    timespec_get(&after, TIME_UTC);
     if (parts == SL_PARTS_ALL)
-        fprintf(stderr, "load: %.3f s\n", (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) * 1e-9);
+        fprintf(stderr, "load: %.3f s\n", seconds() - before);
     return model;
 }
 
@@ -223,111 +248,37 @@ sl_token *encode(const sl_model *model, const struct settings *s, const char *te
     return ids;
 }
 
-/* ---- output ---- */
+/* ---- pictures ---- */
 
-void report(const sl_session *session)
+struct pictures load_pictures(const struct settings *s)
 {
-    sl_session_stats stats = { sizeof stats };
-    must(sl_session_get_stats(session, &stats));
-    fprintf(stderr, "implementations:");
-    const char *label;
-    for (size_t i = 0; (label = sl_session_label(session, i)) != NULL; i++)
-        fprintf(stderr, " %s", label);
-    fprintf(stderr, "\nthreads: %llu\npasses: %llu\n", (unsigned long long)stats.n_threads, (unsigned long long)stats.n_passes);
+    struct pictures p = { .n = s->images.n, .paths = s->images.texts, .images = take(s->images.n, sizeof *p.images) };
+    const double before = seconds();
+    for (size_t i = 0; i < p.n; i++)
+        must(sl_image_load(&p.images[i], p.paths[i], NULL));
+    p.seconds = seconds() - before;
+    return p;
 }
 
-void print_json_report(const sl_session *session)
+void add_pictures(sl_session *session, const struct pictures *p, const sl_token *ids, size_t n)
 {
-    sl_session_stats stats = { sizeof stats };
-    must(sl_session_get_stats(session, &stats));
-    const char *label;
-    printf("\"labels\": [");
-    for (size_t i = 0; (label = sl_session_label(session, i)) != NULL; i++)
-        printf("%s\"%s\"", i ? ", " : "", label);
-    printf("], \"threads\": %llu, \"passes\": %llu", (unsigned long long)stats.n_threads, (unsigned long long)stats.n_passes);
-}
-
-/* Bytes of the well-formed UTF-8 sequence at p, 0 if there is none. */
-static size_t utf8_sequence(const unsigned char *p, size_t left)
-{
-    size_t n = *p < 0x80 ? 1 : *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
-    if (n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    int bad = (*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f);
-    return bad ? 0 : n;
-}
-
-void print_json_text(const char *text, size_t length)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    putchar('"');
-    for (size_t i = 0, n; i < length; i += n ? n : 1) {
-        n = utf8_sequence(p + i, length - i);
-        if (!n)
-            fputs("\\ufffd", stdout);
-        else if (p[i] == '"' || p[i] == '\\')
-            printf("\\%c", p[i]);
-        else if (p[i] < 0x20 || p[i] == 0x7f)
-            printf("\\u%04x", p[i]);
-        else
-            fwrite(p + i, 1, n, stdout);
-    }
-    putchar('"');
-}
-
-void print_ids(const sl_token *ids, size_t n)
-{
-    putchar('[');
+    sl_model_info info = { sizeof info };
+    size_t n_tokens = 0;
+    must(sl_model_get_info(sl_session_model(session), &info));
+    if (p->n && info.image_token == SL_TOKEN_NONE)
+        fail("--image: the model takes no pictures");
     for (size_t i = 0; i < n; i++)
-        printf("%s%d", i ? ", " : "", (int)ids[i]);
-    putchar(']');
+        n_tokens += info.image_token != SL_TOKEN_NONE && ids[i] == info.image_token;
+    if (n_tokens != p->n)
+        fail("--image: the prompt has %zu image tokens, %zu pictures are given", n_tokens, p->n);
+    for (size_t i = 0; i < p->n; i++)
+        must(sl_session_add_image(session, p->images[i]));
 }
 
-void end_output(void)
+void free_pictures(struct pictures *p)
 {
-    if (fflush(stdout) != 0 || ferror(stdout))
-        fail("stdout: %s", strerror(errno));
-}
-
-FILE *npy_create(const char *path, size_t n_rows, size_t n_columns)
-{
-    /* Magic, version 1.0, the header's length in two bytes, then a Python dictionary padded so that the data begin at a multiple of 64. */
-    char head[128];
-    int n = snprintf(head + 10, sizeof head - 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", n_rows, n_columns);
-    size_t total = ((size_t)n + 10 + 1 + 63) / 64 * 64;
-    memcpy(head, "\x93NUMPY\1\0", 8);
-    head[8] = (char)((total - 10) & 0xff);
-    head[9] = (char)((total - 10) >> 8);
-    memset(head + 10 + n, ' ', total - 10 - (size_t)n);
-    head[total - 1] = '\n';
-    FILE *file = fopen(path, "wb");
-    if (!file || fwrite(head, 1, total, file) != total)
-        fail("%s: %s", path, strerror(errno));
-    return file;
-}
-
-void npy_write(FILE *file, const char *path, const float *values, size_t n)
-{
-    for (size_t i = 0; i < n;) {
-        /* Little-endian, whatever this machine is. */
-        unsigned char bytes[4096];
-        size_t fill = 0;
-        for (; i < n && fill < sizeof bytes; i++, fill += 4) {
-            uint32_t u;
-            memcpy(&u, &values[i], 4);
-            for (int k = 0; k < 4; k++)
-                bytes[fill + (size_t)k] = (unsigned char)(u >> 8 * k);
-        }
-        if (fwrite(bytes, 1, fill, file) != fill)
-            fail("%s: %s", path, strerror(errno));
-    }
-}
-
-void npy_close(FILE *file, const char *path)
-{
-    if (fclose(file) != 0)
-        fail("%s: %s", path, strerror(errno));
+    for (size_t i = 0; i < p->n; i++)
+        sl_image_free(p->images[i]);
+    free(p->images);
+    free(p->paths);
 }

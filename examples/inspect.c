@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SHOWN_ELEMENTS = 6, SHOWN_BYTES = 100, MAX_TYPES = 64 };
+enum { SHOWN_ELEMENTS = 6, SHOWN_BYTES = 100, MAX_TYPES = 64, N_NUMBERS = 13, N_VISION = 3 };
 
 static const char *meta_type_name(int32_t type)
 {
@@ -117,6 +117,37 @@ static uint64_t count(const sl_model *model, const char *key)
     return sl_model_meta_find(model, key, &index) == SL_OK && sl_model_meta(model, index, &meta) == SL_OK ? meta.count : 0;
 }
 
+/* Id of the token with this text, searched from the end, where the special ones are; n_vocab if there is none. */
+static uint64_t find_token(const sl_model *model, const char *wanted)
+{
+    static const char key[] = "tokenizer.ggml.tokens";
+    const uint64_t n = count(model, key);
+    size_t index, length;
+    const char *text;
+    if (sl_model_meta_find(model, key, &index) != SL_OK)
+        return n;
+    for (uint64_t i = n; i-- > 0;)
+        if (sl_model_meta_string(model, index, i, &text, &length) == SL_OK && length == strlen(wanted) && memcmp(text, wanted, length) == 0)
+            return i;
+    return n;
+}
+
+/* The numbers of the image part, at most N_VISION. In two-file layouts they stand in the projector file. */
+static size_t add_vision(struct number *to, const sl_model *model, const sl_model_info *info, const struct settings *s)
+{
+    size_t n = 0;
+    if (!*info->vision)
+        return 0;
+    sl_model *projector = s->projector ? load_model(&(struct settings) { .model = s->projector }, SL_PARTS_METADATA) : NULL;
+    to[n++] = (struct number) { "tile_side", hyper(projector ? projector : model, info, "vision.image_size") };
+    to[n++] = (struct number) { "max_tiles", hyper(projector ? projector : model, info, "vision.max_num_tiles") };
+    sl_model_free(projector);
+    const uint64_t token = find_token(model, "<|image|>");
+    if (token < count(model, "tokenizer.ggml.tokens"))
+        to[n++] = (struct number) { "image_token", token };
+    return n;
+}
+
 static void print_text(const sl_model *model, const sl_model_info *info, const struct number *numbers, size_t n_numbers)
 {
     printf("architecture: ");
@@ -126,6 +157,8 @@ static void print_text(const sl_model *model, const sl_model_info *info, const s
     putchar('\n');
     for (size_t i = 0; i < n_numbers; i++)
         printf("%s: %" PRIu64 "\n", numbers[i].name, numbers[i].value);
+    if (*info->vision)
+        printf("vision: %s\n", info->vision);
     printf("\nmetadata: %zu pairs\n", sl_model_meta_count(model));
     for (size_t i = 0; i < sl_model_meta_count(model); i++) {
         sl_meta meta = { sizeof meta };
@@ -165,6 +198,8 @@ static void print_json(const sl_model *model, const sl_model_info *info, const s
     print_json_text(info->name, strlen(info->name));
     for (size_t i = 0; i < n_numbers; i++)
         printf(", \"%s\": %" PRIu64, numbers[i].name, numbers[i].value);
+    printf(",\n\"vision\": ");
+    print_json_text(info->vision, strlen(info->vision));
     printf(",\n\"metadata\": [");
     for (size_t i = 0; i < sl_model_meta_count(model); i++) {
         sl_meta meta = { sizeof meta };
@@ -195,12 +230,16 @@ static void print_json(const sl_model *model, const sl_model_info *info, const s
 }
 
 /* What loading it and one session with default options take; not every file can be run. */
-static void print_estimate(const char *path, int json)
+static void print_estimate(const struct settings *s)
 {
+    const int json = s->json;
+    sl_model_options options = model_options(s, SL_PARTS_ALL);
+    options.log = NULL;         /* it was told already */
     sl_memory memory = { sizeof memory };
-    sl_status status = sl_model_estimate(path, NULL, NULL, &memory);
+    sl_status status = sl_model_estimate(s->model, &options, NULL, &memory);
     const struct number numbers[] = {
         { "weights", memory.weights }, { "load_peak", memory.load_peak }, { "cache", memory.cache }, { "compute", memory.compute },
+        { "image", memory.image }, { "encoder", memory.encoder },
     };
     printf(json ? ",\n\"memory\": {" : "\nmemory, bytes%s%s\n", status == SL_OK ? "" : ": not known: ", status == SL_OK ? "" : sl_last_error());
     if (json && status != SL_OK) {
@@ -216,22 +255,23 @@ static void print_estimate(const char *path, int json)
 int main(int argc, char **argv)
 {
     struct settings s = { 0 };
-    const struct option options[] = { { "--json", "", "print one JSON object, arrays whole", OPTION_FLAG, &s.json } };
-    read_options("inspect", "FILE [--json]", options, 1, argc, argv, &s.model);
+    const struct option options[] = { { "--json", "", "print one JSON object, arrays whole", OPTION_FLAG, &s.json }, VISION_OPTIONS(s) };
+    read_options("inspect", "FILE [--projector FILE] [--json]", options, sizeof options / sizeof *options, argc, argv, &s.model);
     if (!s.model)
         usage_error("FILE: a file is required (try --help)");
     sl_model *model = load_model(&s, SL_PARTS_METADATA);
     sl_model_info info = { sizeof info };
     must(sl_model_get_info(model, &info));
-    const struct number numbers[] = {
+    struct number numbers[N_NUMBERS + N_VISION] = {
         { "numerics_id", sl_numerics_id() }, { "n_parts", info.n_parts }, { "file_bytes", info.file_bytes }, { "n_params", info.n_params },
         { "n_vocab", count(model, "tokenizer.ggml.tokens") }, { "n_ctx_train", hyper(model, &info, "context_length") }, { "n_embd", hyper(model, &info, "embedding_length") },
         { "n_layer", hyper(model, &info, "block_count") }, { "n_head", hyper(model, &info, "attention.head_count") },
         { "n_head_kv", hyper(model, &info, "attention.head_count_kv") }, { "n_ff", hyper(model, &info, "feed_forward_length") },
         { "n_expert", hyper(model, &info, "expert_count") }, { "n_expert_used", hyper(model, &info, "expert_used_count") },
     };
-    (s.json ? print_json : print_text)(model, &info, numbers, sizeof numbers / sizeof *numbers);
-    print_estimate(s.model, s.json);
+    const size_t n_numbers = N_NUMBERS + add_vision(numbers + N_NUMBERS, model, &info, &s);
+    (s.json ? print_json : print_text)(model, &info, numbers, n_numbers);
+    print_estimate(&s);
     if (s.json)
         printf("}\n");
     end_output();

@@ -48,6 +48,7 @@ int main(int argc, char **argv)
         TEXT_OPTIONS(s),
         { "--tokens", "LIST", "token ids instead of a text: 1,2,3", OPTION_TEXT, &tokens },
         { "-o", "FILE", "the .npy file to write", OPTION_TEXT, &out },
+        IMAGE_OPTION(s),
         COMPUTE_OPTIONS(s),
     };
     read_options("logits", "-m FILE (-p TEXT | -f FILE | --tokens LIST) -o OUT.npy [option]...", options, sizeof options / sizeof *options, argc, argv, NULL);
@@ -59,6 +60,7 @@ int main(int argc, char **argv)
     size_t length = 0, n = 0;
     sl_token *ids = tokens ? parse_tokens(tokens, &n) : NULL;
     char *text = tokens ? NULL : read_prompt(&s, &length);
+    struct pictures pictures = load_pictures(&s);
     sl_model *model = load_model(&s, SL_PARTS_ALL);
     if (text)
         ids = encode(model, &s, text, length, &n);
@@ -69,6 +71,7 @@ int main(int argc, char **argv)
     sl_session *session = open_session(model, &s, n);
     if (n > sl_session_capacity(session))
         fail("prompt: %zu tokens do not fit into a context of %zu", n, sl_session_capacity(session));
+    add_pictures(session, &pictures, ids, n);
     write_logits(session, ids, n, s.batch ? (size_t)s.batch : 512, info.n_vocab, out);
     report(session);
     if (s.json) {
@@ -85,6 +88,7 @@ int main(int argc, char **argv)
 
     sl_session_free(session);
     sl_model_free(model);
+    free_pictures(&pictures);
     free(ids);
     free(text);
     return 0;

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/* answer.c - see answer.h. */
+#include "answer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const finish_names[] = { "length", "end", "stop", "callback", "full" };   /* SL_FINISH_... */
+
+static int append(void **block, size_t *used, size_t *room, const void *more, size_t n, size_t size)
+{
+    if (n > *room - *used) {
+        size_t wanted = 2 * *room + n + 64;
+        void *grown = realloc(*block, wanted * size);
+        if (!grown)
+            return 1;
+        *block = grown;
+        *room = wanted;
+    }
+    memcpy((char *)*block + *used * size, more, n * size);
+    *used += n;
+    return 0;
+}
+
+static int32_t on_text(const char *text, size_t length, sl_token id, void *user)
+{
+    struct answer *a = user;
+    void *bytes = a->text, *ids = a->ids;
+    if (!a->keep) {
+        if (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0)
+            a->error = errno;
+        return a->error != 0;
+    }
+    if (append(&bytes, &a->length, &a->room, text, length, 1) || (id != SL_TOKEN_NONE && append(&ids, &a->n_ids, &a->id_room, &id, 1, sizeof id)))
+        a->error = ENOMEM;
+    a->text = bytes;
+    a->ids = ids;
+    return a->error != 0;
+}
+
+/* The chain top-k, top-p, min-p, temp: each step that was asked for. NULL, which is greedy, at temperature 0. */
+static sl_sampler *make_sampler(uint32_t n_vocab, const struct choosing *c)
+{
+    if (c->temp == 0.0)
+        return NULL;
+    const struct { const char *name; double value; int wanted; } steps[] = {
+        { "top-k", (double)c->top_k, c->top_k > 0 }, { "top-p", c->top_p, c->top_p < 1.0 }, { "min-p", c->min_p, c->min_p > 0.0 }, { "temp", c->temp, 1 },
+    };
+    sl_sampler *sampler;
+    must(sl_sampler_create(&sampler, n_vocab, c->seed, NULL));
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        if (steps[i].wanted)
+            must(sl_sampler_add(sampler, steps[i].name, &steps[i].value, 1));
+    return sampler;
+}
+
+sl_session *open_session_for(sl_model *model, const struct settings *s, size_t n, const struct choosing *c)
+{
+    sl_model_info info = { sizeof info };
+    must(sl_model_get_info(model, &info));
+    const uint64_t wanted = n + c->n_tokens > 4096 ? n + c->n_tokens : 4096;
+    return open_session(model, s, info.n_ctx_train && info.n_ctx_train < wanted ? info.n_ctx_train : wanted);
+}
+
+struct answer make_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, int keep)
+{
+    struct answer a = { .keep = keep, .result = { .size = sizeof a.result } };
+    sl_model_info info = { sizeof info };
+    must(sl_model_get_info(sl_session_model(session), &info));
+    sl_generate_options how = SL_GENERATE_OPTIONS_INIT;
+    how.max_tokens = (uint32_t)c->n_tokens;
+    how.sampler = make_sampler(info.n_vocab, c);
+    how.on_text = on_text;
+    how.user = &a;
+    must(sl_generate(session, ids, n, &how, &a.result));
+    if (a.error)
+        fail("%s: %s", keep ? "memory" : "stdout", strerror(a.error));
+    sl_sampler_free(how.sampler);
+    return a;
+}
+
+void print_json_answer(const struct answer *a)
+{
+    const sl_generate_result *r = &a->result;
+    printf("\"text\": ");
+    print_json_text(a->text ? a->text : "", a->length);
+    printf(", \"ids\": ");
+    print_ids(a->ids, a->n_ids);
+    printf(", \"finish\": \"%s\", \"prompt_tokens\": %u, \"tokens\": %u", finish_names[r->finish], (unsigned)r->n_prompt, (unsigned)r->n_tokens);
+    printf(", \"prompt_seconds\": %.9f, \"decode_seconds\": %.9f", (double)r->prompt_ns * 1e-9, (double)r->decode_ns * 1e-9);
+}
+
+void print_times(const struct answer *a, const sl_session *session)
+{
+    const sl_generate_result *r = &a->result;
+    double prompt = (double)r->prompt_ns * 1e-9, decode = (double)r->decode_ns * 1e-9;
+    fprintf(stderr, "\nprompt: %u tokens, %.3f s\n", (unsigned)r->n_prompt, prompt);
+    fprintf(stderr, "decode: %u tokens, %.3f s, %.1f per second\n", (unsigned)r->n_tokens, decode, decode > 0 && r->n_tokens ? (r->n_tokens - 1) / decode : 0.0);
+    if (r->finish == SL_FINISH_FULL)
+        fprintf(stderr, "the context of %zu positions is full\n", sl_session_capacity(session));
+}
+
+void free_answer(struct answer *a)
+{
+    free(a->text);
+    free(a->ids);
+}

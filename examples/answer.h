@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* answer.h - from tokens to text, as generate and describe do it: options of choosing, the text as it comes, and what is told about it. */
+#ifndef ANSWER_H
+#define ANSWER_H
+
+#include "common.h"
+
+struct choosing {
+    uint64_t n_tokens, top_k, seed;
+    double temp, top_p, min_p;
+};
+#define CHOOSING_DEFAULT { .n_tokens = 128, .top_p = 1.0 }
+#define CHOOSING_OPTIONS(c)                                                                                                 \
+    { "-n", "N", "tokens to make (128)", OPTION_WHOLE, &(c).n_tokens, 1, INT32_MAX },                                       \
+    { "--temp", "T", "temperature (0: always the most likely token)", OPTION_REAL, &(c).temp, 0.0, 1e6 },                   \
+    { "--top-k", "K", "choose among the K most likely tokens (0: all)", OPTION_WHOLE, &(c).top_k, 0, INT32_MAX },           \
+    { "--top-p", "P", "choose among the most likely that sum to P (1: all)", OPTION_REAL, &(c).top_p, 0.0, 1.0 },           \
+    { "--min-p", "P", "choose among those at least P times as likely as the first", OPTION_REAL, &(c).min_p, 0.0, 1.0 },    \
+    { "--seed", "S", "start of the random numbers (0)", OPTION_WHOLE, &(c).seed, 0, (double)UINT64_MAX }
+
+/* The text goes to stdout as it comes; with `keep` it is kept, to be printed at the end. */
+struct answer {
+    int keep;
+    int error;              /* errno of what failed, or 0 */
+    char *text;
+    size_t length, room;
+    sl_token *ids;          /* every token made but an ending one */
+    size_t n_ids, id_room;
+    sl_generate_result result;
+};
+
+/* A session with room for the prompt's n tokens and those to make, and for no less than 4096, as far as the model goes. */
+sl_session *open_session_for(sl_model *model, const struct settings *s, size_t n, const struct choosing *c);
+struct answer make_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, int keep);     /* free it */
+void print_json_answer(const struct answer *a);     /* members of an object */
+void print_times(const struct answer *a, const sl_session *session);    /* to stderr */
+void free_answer(struct answer *a);
+
+#endif
