@@ -73,7 +73,7 @@ static sl_status walk_chunks(decoder *d, uint32_t *orientation)
         } else
             SL_TRY(look_at_chunk(d, chunk, bytes, orientation));
         if (is_chunk(chunk, "IEND"))
-            return SL_OK;
+            return d->data_end ? SL_OK : sl_fail(SL_ERR_SYNTAX, "there is no IDAT");
         at += CHUNK + bytes;
     }
 }
@@ -82,10 +82,11 @@ static sl_status walk_chunks(decoder *d, uint32_t *orientation)
 
 static void on_error(png_structp png, png_const_charp text)
 {
+    static const char too_few[] = "Not enough image data";      /* the compressed stream ends before the pixels do */
     char quoted[SL_QUOTE_BYTES];
     decoder *d = png_get_error_ptr(png);
-    /* It was looking for more pixels behind their last chunk. */
-    const int ended = d->data_end && d->at > d->data_end && !d->complete;
+    /* Or the codec looked for more pixels behind their last chunk. */
+    const int ended = !strcmp(text, too_few) || (d->at > d->data_end && !d->complete);
     const sl_status status = d->no_memory ? SL_ERR_NOMEM : ended ? SL_ERR_TRUNCATED : SL_ERR_SYNTAX;
     if (!d->no_memory)
         sl_fail(status, "%s", sl_quote(quoted, text, strlen(text)));
