@@ -9,7 +9,8 @@
 /* Implementations by level, best first. X(level, array). The generic array holds the operations that every level shares; the scalar ones end the list. */
 #if defined(__x86_64__)
 #define CPU_LISTS(X) \
-    SL_ROW(LEVEL_AVX512VNNI, X(CPU_AVX512VNNI, avx512vnni)) SL_ROW(LEVEL_AVX512, X(CPU_AVX512, avx512)) SL_ROW(LEVEL_AVX2, X(CPU_AVX2, avx2)) \
+    SL_ROW(LEVEL_AMX, X(CPU_AMX, amx)) SL_ROW(LEVEL_AVX512VNNI, X(CPU_AVX512VNNI, avx512vnni)) SL_ROW(LEVEL_AVX512, X(CPU_AVX512, avx512)) \
+    SL_ROW(LEVEL_AVX2, X(CPU_AVX2, avx2)) \
     X(CPU_SCALAR, generic) SL_ROW(LEVEL_SCALAR_FMA, X(CPU_SCALAR_FMA, scalar_fma)) X(CPU_SCALAR, scalar)
 #elif defined(__aarch64__)
 #define CPU_LISTS(X) SL_ROW(LEVEL_DOTPROD, X(CPU_DOTPROD, dotprod)) SL_ROW(LEVEL_NEON, X(CPU_NEON, neon)) X(CPU_SCALAR, generic) X(CPU_SCALAR, scalar)

@@ -2,15 +2,20 @@
 /* bench.c - how fast products read their weights: every kernel of this machine that is the best of its type (or, with --all, every one), beside
  * reading the same bytes in several streams in the same round. GB/s of weight bytes, best of the rounds, and the median ratio of the two; packing by one thread.
  *
- *   bench [--all] [--threads n] [--mib n] [--rounds n] [--rows n] [label part]      rows of activations: 1 and 8, or n    */
+ * With --many: products of many rows, beside the register-only peaks of the multiplying units on all threads, each taken before and after (the better
+ * one counts): 10^9 products per second, the median share of the peak, and the best rate over the best peak for machines that are shared.
+ *
+ *   bench [--all] [--threads n] [--mib n] [--rounds n] [--rows n] [label part]      rows of activations: 1 and 8, or n
+ *   bench --many [--all] [--threads n] [--rounds n] [--rows n] [--n n] [--k n] [label part]      512 rows, 8192 outputs, 2048 elements of k    */
 #define _GNU_SOURCE
+#include "peaks.h"
 #include "weights.h"
 
 #include <stdio.h>
 
 typedef struct reading { const uint8_t *at; size_t bytes; uint64_t sums[64][8]; } reading;
 
-enum { READ_STREAMS = 8, READ_PIECE = 1 << 21, AHEAD = 768 };
+enum { READ_STREAMS = 8, READ_PIECE = 1 << 21, AHEAD = 768, MAX_ROUNDS = 64 };
 
 /* Reads a piece in READ_STREAMS streams and nothing else. */
 static sl_status read_piece(void *arg, size_t task, unsigned thread)
@@ -43,44 +48,78 @@ static double read_gbs(cpu_device *device, const uint8_t *at, size_t bytes)
 
 static int compare(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : *(const double *)a > *(const double *)b; }
 
-static void bench_row(const sl_impl *row, cpu_device *device, uint8_t *memory, size_t bytes, int m, int rounds)
+/* A product of random weights in `memory` (n_panel panels, all alike) with m rows. */
+typedef struct work {
+    cpu_segment segment;
+    cpu_matrix matrix;
+    sl_weight weight;
+    sl_op_args args;
+    uint8_t *some, *acts;
+    float *out;
+    double pack_gbs;
+} work;
+
+static void make_work(work *w, const sl_impl *row, cpu_device *device, uint8_t *memory, int64_t n_in, size_t n_panel, int m)
 {
-    enum { N_IN = 2048 };
     const sl_type type = (sl_type)row->type;
     const sl_type_info *info = sl_type_get((uint32_t)type);
-    const size_t panel_bytes = cpu_panel_bytes(type, N_IN), act_bytes = act_bytes_of(row, N_IN), n_panel = bytes / panel_bytes;
+    const size_t panel_bytes = cpu_panel_bytes(type, n_in), act_bytes = act_bytes_of(row, n_in), row_bytes = sl_type_row_bytes(info, (size_t)n_in);
     const int64_t n_out = (int64_t)n_panel * CPU_PANEL;
+    const size_t out_bytes = ((size_t)n_out * (size_t)m * sizeof *w->out + (2u << 20)) >> 21 << 21;
     uint64_t seed = 8;
-    uint8_t *some = malloc(CPU_PANEL * sl_type_row_bytes(info, N_IN)), *acts = malloc(act_bytes * (size_t)m);
-    float *out = malloc((size_t)(n_out * m) * sizeof *out);
-    double ratios[64], best = 0, best_read = 0;
-    random_blocks(&seed, type, CPU_PANEL * (N_IN / info->block_values), some);
-    for (size_t i = 0; i < CPU_PANEL * N_IN && info->block_values == 1; i++) {     /* ordinary numbers: subnormal ones take a hundred times longer */
+    memset(w, 0, sizeof *w);
+    w->some = malloc(CPU_PANEL * row_bytes);
+    w->acts = malloc(act_bytes * (size_t)m);
+    w->out = aligned_alloc(2u << 20, out_bytes);
+    random_blocks(&seed, type, CPU_PANEL * ((size_t)n_in / info->block_values), w->some);
+    for (size_t i = 0; i < CPU_PANEL * (size_t)n_in && info->block_values == 1; i++) {     /* ordinary numbers: subnormal ones take a hundred times longer */
         const float x = random_float(&seed);
         const uint16_t half = type == SL_TYPE_F16 ? sl_float_to_half(x) : sl_float_to_bf16(x);
-        memcpy(some + i * info->block_bytes, type == SL_TYPE_F32 ? (const void *)&x : &half, info->block_bytes);
+        memcpy(w->some + i * info->block_bytes, type == SL_TYPE_F32 ? (const void *)&x : &half, info->block_bytes);
     }
     const uint64_t packing = sl_clock_ns();
     for (size_t p = 0; p < n_panel; p++)
-        cpu_panel_pack(type, N_IN, some, sl_type_row_bytes(info, N_IN), CPU_PANEL, memory + p * panel_bytes);
-    const double pack_gbs = (double)(n_panel * panel_bytes) / (double)(sl_clock_ns() - packing);
+        cpu_panel_pack(type, n_in, w->some, row_bytes, CPU_PANEL, memory + p * panel_bytes);
+    w->pack_gbs = (double)(n_panel * panel_bytes) / (double)(sl_clock_ns() - packing);
     for (int t = 0; t < m; t++)
-        random_act(&seed, form_of(row), N_IN, acts + (size_t)t * act_bytes);
-    for (size_t i = 0; i < (size_t)m * N_IN && form_of(row) == SL_ACT_F32; i++)
-        ((float *)(void *)acts)[i] = random_float(&seed);
-    cpu_segment segment = { .base = memory };
-    device->segments = &segment;
-    cpu_matrix matrix = { .type = type, .n_in = N_IN, .n_out = n_out, .n_mat = 1, .packed = 1, .stride = panel_bytes };
-    sl_weight weight = { .type = type, .n_in = N_IN, .n_out = n_out, .n_mat = 1, .handle = &matrix };
-    sl_op_args args = { .op = SL_OP_MATMUL, .form = form_of(row), .weight = &weight };
-    args.src[0] = (sl_tensor) { .type = SL_TYPE_I8, .ne = { (int64_t)act_bytes, m, 1, 1 }, .stride = { 1, act_bytes, 0, 0 }, .data = acts };
-    args.dst = (sl_tensor) { .type = SL_TYPE_F32, .ne = { n_out, m, 1, 1 }, .stride = { 4, 4 * (size_t)n_out, 0, 0 }, .data = out };
-    args.scratch = malloc(row->scratch(row, device, &args) + 64);
+        random_act(&seed, form_of(row), n_in, w->acts + (size_t)t * act_bytes);
+    for (size_t i = 0; i < (size_t)m * (size_t)n_in && form_of(row) == SL_ACT_F32; i++)
+        ((float *)(void *)w->acts)[i] = random_float(&seed);
+    w->segment = (cpu_segment) { .base = memory };
+    device->segments = &w->segment;
+    w->matrix = (cpu_matrix) { .type = type, .n_in = n_in, .n_out = n_out, .n_mat = 1, .packed = 1, .stride = panel_bytes };
+    w->weight = (sl_weight) { .type = type, .n_in = n_in, .n_out = n_out, .n_mat = 1, .handle = &w->matrix };
+    w->args = (sl_op_args) { .op = SL_OP_MATMUL, .form = form_of(row), .weight = &w->weight };
+    w->args.src[0] = (sl_tensor) { .type = SL_TYPE_I8, .ne = { (int64_t)act_bytes, m, 1, 1 }, .stride = { 1, act_bytes, 0, 0 }, .data = w->acts };
+    w->args.dst = (sl_tensor) { .type = SL_TYPE_F32, .ne = { n_out, m, 1, 1 }, .stride = { 4, 4 * (size_t)n_out, 0, 0 }, .data = w->out };
+    w->args.scratch = sl_mem_alloc(&device->mem, 1, row->scratch(row, device, &w->args) + 64);
+}
+
+static void free_work(work *w, cpu_device *device)
+{
+    sl_mem_free(&device->mem, w->args.scratch);
+    free(w->some);
+    free(w->acts);
+    free(w->out);
+}
+
+static void run_work(work *w, const sl_impl *row, cpu_device *device)
+{
+    if (row->run(row, device, &w->args) != SL_OK)
+        abort();
+}
+
+static void bench_row(const sl_impl *row, cpu_device *device, uint8_t *memory, size_t bytes, int m, int rounds)
+{
+    enum { N_IN = 2048 };
+    const size_t panel_bytes = cpu_panel_bytes((sl_type)row->type, N_IN), n_panel = bytes / panel_bytes;
+    double ratios[MAX_ROUNDS], best = 0, best_read = 0;
+    work w;
+    make_work(&w, row, device, memory, N_IN, n_panel, m);
     for (int i = 0; i < rounds; i++) {
         const double read = read_gbs(device, memory, n_panel * panel_bytes);
         const uint64_t start = sl_clock_ns();
-        if (row->run(row, device, &args) != SL_OK)
-            abort();
+        run_work(&w, row, device);
         const double gbs = (double)(n_panel * panel_bytes) / (double)(sl_clock_ns() - start);
         ratios[i] = gbs / read;
         best = gbs > best ? gbs : best;
@@ -88,60 +127,114 @@ static void bench_row(const sl_impl *row, cpu_device *device, uint8_t *memory, s
     }
     qsort(ratios, (size_t)rounds, sizeof *ratios, compare);
     printf("%-28s m %d  %6.2f GB/s  read %6.2f  ratio %.2f  %7.2f G products/s  packing %.2f GB/s\n", row->label, m, best, best_read, ratios[rounds / 2],
-           best / ((double)panel_bytes / (CPU_PANEL * N_IN)) * m, pack_gbs);
+           best / ((double)panel_bytes / (CPU_PANEL * N_IN)) * m, w.pack_gbs);
     fflush(stdout);
-    free(args.scratch);
-    free(some);
-    free(acts);
-    free(out);
+    free_work(&w, device);
+}
+
+/* A product with many rows: shape n outputs, k elements. */
+static void bench_many(const sl_impl *row, cpu_device *device, uint8_t *memory, size_t n, size_t k, int m, int rounds)
+{
+    static const int units[] = { PEAK_VNNI, PEAK_AMX_INT8 };
+    enum { UNITS = sizeof units / sizeof *units };
+    const uint32_t levels = cpu_permitted(cpu_features());
+    const size_t n_panel = n / CPU_PANEL;
+    double rates[MAX_ROUNDS], shares[UNITS][MAX_ROUNDS], best[UNITS] = { 0 };
+    work w;
+    make_work(&w, row, device, memory, (int64_t)k, n_panel, m);
+    run_work(&w, row, device);
+    for (int i = 0; i < rounds; i++) {
+        double peak[UNITS];
+        for (int u = 0; u < UNITS; u++)
+            peak[u] = peak_gmacs(device, levels, units[u]);
+        const uint64_t start = sl_clock_ns();
+        run_work(&w, row, device);
+        rates[i] = (double)(n_panel * CPU_PANEL * k) * m / (double)(sl_clock_ns() - start);
+        for (int u = 0; u < UNITS; u++) {
+            const double after = peak_gmacs(device, levels, units[u]);
+            peak[u] = after > peak[u] ? after : peak[u];
+            shares[u][i] = peak[u] > 0 ? rates[i] / peak[u] : 0;
+            best[u] = peak[u] > best[u] ? peak[u] : best[u];
+        }
+    }
+    qsort(rates, (size_t)rounds, sizeof *rates, compare);
+    printf("%-28s m %d  %7.1f G products/s (best %7.1f)", row->label, m, rates[rounds / 2], rates[rounds - 1]);
+    for (int u = 0; u < UNITS; u++) {
+        qsort(shares[u], (size_t)rounds, sizeof *shares[u], compare);
+        printf("  %s %7.1f share %.3f (best by best %.3f)", peak_names[units[u]], best[u], shares[u][rounds / 2], best[u] > 0 ? rates[rounds - 1] / best[u] : 0);
+    }
+    printf("\n");
+    fflush(stdout);
+    free_work(&w, device);
+}
+
+typedef struct options { unsigned n_threads; size_t mib, n, k; int all, rounds, many, m; const char *part; } options;
+
+static options read_options(int argc, char **argv)
+{
+    options o = { .mib = 512, .n = 8192, .k = 2048, .rounds = 5, .part = "" };
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "0";
+        if (!strcmp(argv[i], "--all"))
+            o.all = 1;
+        else if (!strcmp(argv[i], "--many"))
+            o.many = 1;
+        else if (argv[i][0] != '-')
+            o.part = argv[i];
+        else if (!strcmp(argv[i], "--threads"))
+            o.n_threads = (unsigned)atoi(value), i++;
+        else if (!strcmp(argv[i], "--mib"))
+            o.mib = (size_t)atoi(value), i++;
+        else if (!strcmp(argv[i], "--rounds"))
+            o.rounds = atoi(value), i++;
+        else if (!strcmp(argv[i], "--rows"))
+            o.m = atoi(value), i++;
+        else if (!strcmp(argv[i], "--n"))
+            o.n = (size_t)atoi(value), i++;
+        else if (!strcmp(argv[i], "--k"))
+            o.k = (size_t)atoi(value), i++;
+    }
+    o.rounds = o.rounds < 1 ? 1 : o.rounds > MAX_ROUNDS ? MAX_ROUNDS : o.rounds;
+    return o;
+}
+
+static void bench(const sl_impl *row, const options *o, cpu_device *device, uint8_t *memory)
+{
+    if (o->many && cpu_panel_bytes((sl_type)row->type, (int64_t)o->k) * (o->n / CPU_PANEL) <= o->mib << 20)
+        bench_many(row, device, memory, o->n, o->k, o->m > 0 ? o->m : 512, o->rounds);
+    if (!o->many)
+        bench_row(row, device, memory, o->mib << 20, o->m > 0 ? o->m : 1, o->rounds);
+    if (!o->many && o->m <= 0)
+        bench_row(row, device, memory, o->mib << 20, 8, o->rounds);
 }
 
 int main(int argc, char **argv)
 {
     const sl_impl *rows[1024];
     const size_t n_rows = rows_of_machine(rows, 1024);
-    unsigned n_threads = 0;
-    size_t mib = 512;
-    int all = 0, rounds = 5, m = 0;
-    const char *part = "";
-    for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--all"))
-            all = 1;
-        else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
-            n_threads = (unsigned)atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--mib") && i + 1 < argc)
-            mib = (size_t)atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--rounds") && i + 1 < argc)
-            rounds = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--rows") && i + 1 < argc)
-            m = atoi(argv[++i]);
-        else
-            part = argv[i];
-    }
-    rounds = rounds < 1 ? 1 : rounds > 64 ? 64 : rounds;
+    const options o = read_options(argc, argv);
+    unsigned n_worked;
     sl_mem mem;
     cpu_device device = { 0 };
-    if (sl_mem_init(&mem, NULL) != SL_OK || cpu_pool_create(&device.pool, &mem, n_threads) != SL_OK)
+    if (sl_mem_init(&mem, NULL) != SL_OK || cpu_pool_create(&device.pool, &mem, o.n_threads) != SL_OK)
         return 1;
     device.mem = mem;
-    device.n_threads = cpu_pool_threads(device.pool, &n_threads);
-    uint8_t *memory = sl_mem_pages(&mem, mib << 20);
+    device.n_threads = cpu_pool_threads(device.pool, &n_worked);
+    uint8_t *memory = sl_mem_pages(&mem, o.mib << 20);
     if (!memory)
         return 1;
-    printf("%u threads, %zu MiB, best and median of %d rounds\n", device.n_threads, mib, rounds);
+    printf("%u threads, best and median of %d rounds\n", device.n_threads, o.rounds);
     for (size_t i = 0; i < n_rows; i++) {
         int better = 0;
         for (size_t k = 0; k < i; k++)
             better |= rows[k]->op == rows[i]->op && rows[k]->type == rows[i]->type && rows[i]->op == SL_OP_MATMUL && form_of(rows[k]) == form_of(rows[i]);
-        if (rows[i]->op != SL_OP_MATMUL || (better && !all) || !strstr(rows[i]->label, part))
+        if (rows[i]->op != SL_OP_MATMUL || (better && !o.all) || !strstr(rows[i]->label, o.part))
             continue;
-        if (!all && rows[i]->level <= CPU_SCALAR_FMA && !*part)
+        if (!o.all && rows[i]->level <= CPU_SCALAR_FMA && !*o.part)
             continue;       /* types that have no kernel in lanes take minutes */
-        bench_row(rows[i], &device, memory, mib << 20, m > 0 ? m : 1, rounds);
-        if (m <= 0)
-            bench_row(rows[i], &device, memory, mib << 20, 8, rounds);
+        bench(rows[i], &o, &device, memory);
     }
-    sl_mem_pages_free(&mem, memory, mib << 20);
+    sl_mem_pages_free(&mem, memory, o.mib << 20);
     cpu_pool_free(device.pool);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* kernels_avx512.c - levels avx512 (F, BW, DQ, VL) and, compiled once more, avx512vnni: one register for the 16 rows of a panel. With VNNI only the
- * products of quantized weights are in the level's array; everything else comes from avx512. */
+/* kernels_avx512.c - levels avx512 (F, BW, DQ, VL) and, compiled again, avx512vnni and amx: one register for the 16 rows of a panel. With VNNI only the
+ * products of quantized weights are in the level's array; everything else comes from avx512. AMX has kernels of its own for many rows. */
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -165,13 +165,28 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
 }
 
 #include "kernels_wide.h"
+#if defined(__AMX_INT8__)
+#include "kernels_amx.h"
+#define amx_q4_0 wide_q4_0
+#define amx_q8_0 wide_q8_0
+#define WIDE(stem) &amx_##stem
+#else
 #define WIDE(stem) &wide_##stem
+#endif
 INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
 
+/* The last is no row: all others may be left out, and C knows no empty array. */
+#if defined(__AMX_INT8__)
+extern const sl_impl cpu_impls_amx[];
+extern const size_t cpu_n_impls_amx;
+const sl_impl cpu_impls_amx[] = { INTERLEAVED_IMPLS(CPU_AMX, "amx") { .label = NULL } };
+const size_t cpu_n_impls_amx = sizeof cpu_impls_amx / sizeof *cpu_impls_amx - 1;
+#else
 extern const sl_impl cpu_impls_avx512vnni[];
 extern const size_t cpu_n_impls_avx512vnni;
-const sl_impl cpu_impls_avx512vnni[] = { INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni") { .label = NULL } };     /* the last is no row: all others may be left out, and C knows no empty array */
+const sl_impl cpu_impls_avx512vnni[] = { INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni") { .label = NULL } };
 const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_impls_avx512vnni - 1;
+#endif
 
 #else
 
