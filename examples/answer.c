@@ -60,7 +60,10 @@ sl_session *open_session_for(sl_model *model, const struct settings *s, size_t n
     sl_model_info info = { sizeof info };
     must(sl_model_get_info(model, &info));
     const uint64_t wanted = n + c->n_tokens > 4096 ? n + c->n_tokens : 4096;
-    return open_session(model, s, info.n_ctx_train && info.n_ctx_train < wanted ? info.n_ctx_train : wanted);
+    const uint64_t room = s->ctx ? s->ctx : info.n_ctx_train && info.n_ctx_train < wanted ? info.n_ctx_train : wanted;
+    if (n > room)       /* said before pictures are encoded */
+        fail("prompt: %zu tokens do not fit into a context of %llu", n, (unsigned long long)room);
+    return open_session(model, s, room);
 }
 
 struct answer make_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, int keep)

@@ -69,8 +69,6 @@ int main(int argc, char **argv)
     sl_model *model = load_model(&s, SL_PARTS_ALL);
     sl_token *ids = encode_question(model, format, &pictures, question, length, &n);
     sl_session *session = open_session_for(model, &s, n, &choosing);
-    if (n > sl_session_capacity(session))
-        fail("prompt: %zu tokens do not fit into a context of %zu", n, sl_session_capacity(session));
     add_pictures(session, &pictures, ids, n);
     struct answer answer = make_answer(session, ids, n, &choosing, s.json);
     if (s.json)

@@ -6,17 +6,21 @@ FOLDER holds the programs; TINY.gguf is the model of the demo. `own` needs nothi
 SL_FIXTURES names, and ends with 77 (skipped) without it. Every function whose name begins with own_ or fixtures_ is one test.
 """
 import json
+import math
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import tempfile
 import traceback
 
+import gguf_patch
+
 FOLDER = TINY = SCRATCH = None
 FIXTURES = os.environ.get('SL_FIXTURES', '')
-PROGRAMS = ('generate', 'inspect', 'logits', 'tokenize')
+PROGRAMS = ('describe', 'generate', 'inspect', 'logits', 'tokenize')
 
 
 class Result:
@@ -65,8 +69,9 @@ def load_npy(path):
 
 
 def basic(program, model):
-    """Arguments with which a program runs."""
-    return {'generate': ['-m', model, '-p', 'The rover', '-n', '4'], 'inspect': [model], 'tokenize': ['-m', model, '-p', 'The rover'],
+    """Arguments with which a program runs (describe: with a model that takes pictures)."""
+    return {'describe': ['-m', model, '-p', 'What is it?', '--image', scratch('dot.ppm', b'P6 1 1 255\n\x80\x20\xf0')],
+            'generate': ['-m', model, '-p', 'The rover', '-n', '4'], 'inspect': [model], 'tokenize': ['-m', model, '-p', 'The rover'],
             'logits': ['-m', model, '-p', 'The rover', '-o', scratch('basic.npy')]}[program]
 
 
@@ -86,22 +91,31 @@ def own_wrong_usage():
         bad(2, '--json', program, *rest, '--json=1')
         bad(2, 'stray', program, *rest, 'stray') if program != 'inspect' else bad(2, 'stray', program, TINY, 'stray')
         bad(2, {'logits': '-o', 'inspect': 'FILE'}.get(program, '-m'), program)
-        for option in ('--chat', '--lookup', '--image', '--projector', '--cross-norm', '--global-gates', '--system', '-x', '-'):
+        for option in ('--chat', '--imag', '--images', '--system', '-x', '-'):
             bad(2, option, program, *rest, option, '1')
+        for option in ('--image', '--projector', '--cross-norm', '--global-gates'):
+            if program == 'tokenize' or (program, option) == ('inspect', '--image'):
+                bad(2, option, program, *rest, option, '1')
+            else:
+                bad(2, option, program, *rest, option)
     for program in ('generate', 'logits', 'tokenize'):
         bad(2, '-p', program, '-m', TINY, *(['-o', scratch('no.npy')] if program == 'logits' else []))
         bad(2, '-p', program, *basic(program, TINY), '-f', TINY)
         bad(2, '--pre', program, *basic(program, TINY), '--pre')
         bad(2, '-m', program, '-p', 'x', *(['-o', scratch('no.npy')] if program == 'logits' else []))
     bad(2, '-o', 'logits', '-m', TINY, '-p', 'x')
+    bad(2, '--image', 'describe', '-m', TINY, '-p', 'x')
+    bad(2, '-p', 'describe', '-m', TINY, '--image', TINY)
+    for option in ('--no-bos', '--no-special'):
+        bad(2, option, 'describe', *basic('describe', TINY), option)
     bad(2, '--tokens', 'logits', *basic('logits', TINY), '--tokens', '1')
 
 
 def own_bad_numbers():
     whole = {'-t': ('513', '-1'), '--ctx': ('0', '16777217'), '--batch': ('0', '65537')}
-    for program in ('generate', 'logits'):
+    for program in ('describe', 'generate', 'logits'):
         numbers = dict(whole)
-        if program == 'generate':
+        if program != 'logits':
             numbers.update({'-n': ('0', '4294967296'), '--top-k': ('-1', '99999999999'), '--seed': ('-1', '18446744073709551616')})
         for option, outside in numbers.items():
             for value in outside + ('', 'x', '1x', '1.5', ' 1', '0x10', '99999999999999999999999', 'nan'):
@@ -124,7 +138,7 @@ def own_files_that_are_none():
         for path in (scratch('missing'), str(SCRATCH), garbage, empty, short):
             bad(1, os.path.basename(path), program, *basic(program, path))
         bad(1, 'odd?name', program, *basic(program, odd))
-    for program in ('generate', 'logits', 'tokenize'):
+    for program in ('describe', 'generate', 'logits', 'tokenize'):
         for path in (scratch('missing'), str(SCRATCH)):
             arguments = basic(program, TINY)
             arguments[2:4] = ['-f', path]
@@ -132,6 +146,9 @@ def own_files_that_are_none():
 
 
 def own_choices_that_are_not_there():
+    for program in ('describe', 'generate', 'logits'):
+        for option in ('--cross-norm', '--global-gates'):
+            bad(1, 'nonsense', program, *basic(program, TINY), option, 'nonsense')
     for program in ('generate', 'logits'):
         for option, value in (('--kv', 'bf16'), ('--kv', 'q8_0'), ('--kv', 'nonsense'), ('--arith', 'bf32'), ('--arith', 'f16'), ('--cpu-level', 'nonsense'),
                               ('--backend', 'nonsense'), ('--backend', scratch('missing.so'))):
@@ -140,6 +157,35 @@ def own_choices_that_are_not_there():
     bad(1, 'prompt', 'generate', '-m', TINY, '-p', '', '--no-bos')
     bad(1, 'fit', 'generate', *basic('generate', TINY), '--ctx', '2')
     bad(1, 'fit', 'logits', *basic('logits', TINY), '--ctx', '2')
+
+
+def broken_pictures():
+    """Files that are no pictures, or none any more."""
+    png = (b'\x89PNG\r\n\x1a\n' + struct.pack('>I4sIIBBBBB', 13, b'IHDR', 1 << 20, 1 << 20, 8, 2, 0, 0, 0) + bytes(4))
+    return {'missing.png': None, 'empty.png': b'', 'garbage.jpg': b'\x13\x37' * 2000, 'text.ppm': b'The rover\n', 'short.ppm': b'P6 9 9 255\n\0\0\0', 'huge.ppm': b'P6 65536 65536 255\n',
+            'zero.ppm': b'P6 0 1 255\n', 'huge.png': png, 'start.jpg': b'\xff\xd8\xff\xe0', 'start.bmp': b'BM' + bytes(20), 'start.webp': b'RIFF\xff\xff\xff\xffWEBPVP8L'}
+
+
+def own_pictures():
+    """What can be said without a model that takes pictures."""
+    for program in ('describe', 'generate', 'logits'):
+        arguments = basic(program, TINY)
+        arguments = arguments[:arguments.index('--image')] if program == 'describe' else arguments
+        for name, content in broken_pictures().items():
+            bad(1, name, program, *arguments, '--image', scratch(name, content))
+        bad(1, os.path.basename(SCRATCH), program, *arguments, '--image', str(SCRATCH))
+        bad(1, TINY, program, *arguments, '--image', TINY)
+    dot = basic('describe', TINY)[-1]
+    bad(1, 'format', 'describe', *basic('describe', TINY))
+    bad(1, 'takes no pictures', 'describe', *basic('describe', TINY), '--chat-format', 'llama2')
+    bad(1, 'nonsense', 'describe', *basic('describe', TINY), '--chat-format', 'nonsense')
+    for program in ('generate', 'logits'):
+        bad(1, 'takes no pictures', program, *basic(program, TINY), '--image', dot)
+        for path in (scratch('missing'), scratch('garbage', os.urandom(4096)), TINY):
+            bad(1, '', program, *basic(program, TINY), '--projector', path)
+    r = json.loads(good('inspect', TINY, '--json').out)
+    assert r['vision'] == '' and 'tile_side' not in r and r['memory']['image'] == 0 == r['memory']['encoder'], r['memory']
+    assert 'vision' not in good('inspect', TINY).out.decode().split('metadata:')[0]
 
 
 def own_full_disk():
@@ -284,6 +330,174 @@ def fixtures_any_file():
         r = json.loads(good('inspect', str(path), '--json').out)
         assert r['metadata'] and ('error' in r['memory'] or r['memory']['weights'] > 0), path
         good('inspect', str(path))
+
+
+# ---- pictures ----
+
+def seeing(name):
+    return f'{FIXTURES}/mllama-tiny/{name}'
+
+
+def manifest():
+    with open(seeing('manifest.json')) as file:
+        return json.load(file)
+
+
+def prompt_of(name, case, as_text):
+    """Arguments of one case of the manifest; its pictures as PPM."""
+    tokens = load_npy(seeing(case['tokens'])).tolist() if isinstance(case['tokens'], str) else case['tokens']
+    text = ['-f', scratch(f'{name}.txt', case['text'].encode()), '--no-bos'] if as_text else ['--tokens', ','.join(map(str, tokens))]
+    return text + [argument for picture in case['images'] for argument in ('--image', seeing(f'{picture}.ppm'))]
+
+
+def logits_of(model, *arguments):
+    out = scratch('seen.npy')
+    good('logits', '-m', model, '--kv', 'f32', '-o', out, *arguments)
+    return load_npy(out)
+
+
+def fixtures_seen_logits():
+    m = manifest()
+    bound = 4 * m['tolerance']['logits_abs']
+    n = 0
+    for name, case in m['cases'].items():
+        for suffix, model in (('', 'model-f32.gguf'), ('-f16', 'model-f16.gguf')):
+            path = seeing(f'{name}-logits{suffix}.npy')
+            if not os.path.exists(path):
+                continue
+            wanted, rows = load_npy(path), logits_of(seeing(model), *prompt_of(name, case, False))
+            assert rows.shape == wanted.shape and abs(rows - wanted).max() <= bound, (name, suffix, abs(rows - wanted).max())
+            n += 1
+            if case['text']:
+                assert (logits_of(seeing(model), *prompt_of(name, case, True)) == rows).all(), name
+    assert n == 8, n
+
+
+QUESTIONS = {'image-1tile': 'Describe this image.', 'image-2x2': 'What is in the picture?'}
+
+
+def fixtures_seen_greedy():
+    n = 0
+    for name, case in manifest()['cases'].items():
+        for suffix, model in (('', 'model-f32.gguf'), ('-f16', 'model-f16.gguf')):
+            if 'greedy' + suffix not in case:
+                continue
+            wanted = case['greedy' + suffix]
+            how = ['-m', seeing(model), '--kv', 'f32', '-n', str(len(wanted))]
+            r = json.loads(good('generate', *how, '--json', *prompt_of(name, case, True)).out)
+            assert r['ids'] == wanted, (name, suffix, r['ids'])
+            n += 1
+            if name in QUESTIONS:
+                ask = ['describe', *how, '-p', QUESTIONS[name], *prompt_of(name, case, False)[2:]]
+                d = json.loads(good(*ask, '--json').out)
+                assert d['ids'] == wanted and d['prompt_tokens'] == len(case['tokens']) and d['text'] == r['text'], (name, d['ids'])
+                assert [(i['width'], i['height']) for i in d['images']] == [tuple(manifest()['images'][p]['size']) for p in case['images']]
+                plain = good(*ask)
+                assert plain.out == good('generate', *how, *prompt_of(name, case, True)).out and plain.out
+                for phase in ('load', 'images', 'encoder', 'prompt', 'decode', 'implementations', 'threads', 'passes'):
+                    assert plain.report(phase)
+                assert d['image_seconds'] > 0 and d['encoder_seconds'] > 0 and 'span_attention/' in plain.report('implementations')
+    assert n == 6, n
+
+
+def fixtures_seen_layouts():
+    """Two files, reordered rows and raw gates, told or recognised: the logits of the plain file."""
+    m = manifest()
+    case = m['cases']['image-2x2']
+    prompt, bound = prompt_of('image-2x2', case, False), 4 * m['tolerance']['logits_abs']
+    f32, f16 = load_npy(seeing('image-2x2-logits.npy')), load_npy(seeing('image-2x2-logits-f16.npy'))
+    two = ['--projector', seeing('split-projector-f32.gguf')]
+    reordered = pathlib.Path(seeing('model-f16-reordered.gguf')).read_bytes()
+    ids = struct.pack('<IQ2i', 5, 2, 480, 489)
+    keyed = scratch('keyed.gguf', gguf_patch.with_key(reordered, 'tokenizer.ggml.eos_token_ids', gguf_patch.ARRAY, ids))
+    keyed_as_stored = scratch('stored.gguf', gguf_patch.with_key(pathlib.Path(seeing('model-f16.gguf')).read_bytes(), 'tokenizer.ggml.eos_token_ids', gguf_patch.ARRAY, ids))
+    raw = scratch('raw.gguf', gguf_patch.with_numbers(pathlib.Path(seeing('model-f32.gguf')).read_bytes(),
+                                                      lambda name: re.fullmatch(r'v\.global\.blk\.\d+\.(attn|ffn)_gate(\.weight)?', name), math.atanh))
+    for model, arguments, wanted, fits in (
+            (seeing('split-text-f32.gguf'), two, f32, True),
+            (seeing('model-f16-reordered.gguf'), ['--cross-norm', 'reorder'], f16, True),
+            (seeing('model-f16-reordered.gguf'), [], f16, False),
+            (keyed, [], f16, True), (keyed, ['--cross-norm=auto'], f16, True), (keyed, ['--cross-norm', 'stored'], f16, False),
+            (keyed_as_stored, ['--cross-norm', 'stored'], f16, True), (keyed_as_stored, [], f16, False),
+            (raw, ['--global-gates', 'raw'], f32, True), (raw, [], f32, False), (seeing('model-f32.gguf'), ['--global-gates', 'tanh'], f32, True)):
+        off = abs(logits_of(model, *arguments, *prompt) - wanted).max()
+        assert (off <= bound) == fits, (model, arguments, off)
+    # The text part alone is a text model: what the pair says to a prompt without pictures.
+    text = prompt_of('text', m['cases']['text'], False)
+    assert (logits_of(seeing('split-text-f32.gguf'), *text) == logits_of(seeing('split-text-f32.gguf'), *two, *text)).all()
+    bad(1, 'takes no pictures', 'describe', '-m', seeing('split-text-f32.gguf'), '-p', 'What?', '--image', seeing('small.ppm'))
+
+
+def fixtures_seen_formats():
+    """The same picture as PNG gives the same bytes; the JPEG that dog.ppm was made from may differ a little."""
+    case = manifest()['cases']['image-1tile']
+    plain = logits_of(seeing('model-f32.gguf'), *prompt_of('image-1tile', case, False))
+    tokens = prompt_of('image-1tile', case, False)[:2]
+    assert (logits_of(seeing('model-f32.gguf'), *tokens, '--image', seeing('small.png')) == plain).all()
+    assert len(logits_of(seeing('model-f32.gguf'), *tokens, '--image', seeing('dog.jpg'))) == len(plain)
+
+
+def fixtures_seen_counts():
+    """As many pictures as image tokens, no fewer and no more; broken ones are told by name."""
+    case = manifest()['cases']['two-images']
+    model, out, small = seeing('model-f32.gguf'), scratch('no.npy'), ['--image', seeing('small.ppm')]
+    tokens = prompt_of('two-images', case, False)[:2]
+    text = prompt_of('two-images', case, True)[:3]
+    plain = prompt_of('text', manifest()['cases']['text'], False)
+    for n in (0, 1, 3):
+        r = bad(1, '2 image tokens', 'logits', '-m', model, '-o', out, *tokens, *small * n)
+        assert f'{n} pictures' in r.err
+        bad(1, '2 image tokens', 'generate', '-m', model, *text, *small * n)
+    bad(1, '0 image tokens', 'logits', '-m', model, '-o', out, *plain, *small)
+    bad(1, '0 image tokens', 'generate', '-m', model, '-p', 'What? <|image|>', '--no-special', *small)
+    good('generate', '-m', model, '-n', '1', '-p', 'What? <|image|>', *small)
+    for name, content in broken_pictures().items():
+        bad(1, name, 'describe', '-m', model, '-p', 'What?', *small, '--image', scratch(name, content))
+    for name in ('small.png', 'small.ppm', 'dog.jpg'):
+        content = pathlib.Path(seeing(name)).read_bytes()
+        for length in (1, 20, len(content) // 2, len(content) - 1):
+            bad(1, 'cut-' + name, 'describe', '-m', model, '-p', 'What?', '--image', scratch('cut-' + name, content[:length]))
+    for option in ('--kv', '--arith', '--cpu-level', '--backend', '--pre', '--chat-format'):
+        bad(1, 'nonsense', 'describe', '-m', model, '-p', 'What?', *small, option, 'nonsense')
+    bad(1, 'fit', 'describe', '-m', model, '-p', 'What?', *small, '--ctx', '5')
+    # What the question spells is text.
+    d = json.loads(good('describe', '-m', model, '-p', '<|image|><|eot_id|>', *small, '-n', '1', '--json').out)
+    assert d['prompt_tokens'] > 20 and len(d['images']) == 1
+
+
+def fixtures_seen_projectors():
+    """A projector that is missing, no projector, or another model's."""
+    text, whole, projector = seeing('split-text-f32.gguf'), seeing('model-f32.gguf'), seeing('split-projector-f32.gguf')
+    ask = ['-p', 'What?', '--image', seeing('small.ppm')]
+    cut = scratch('cut.gguf', pathlib.Path(projector).read_bytes()[:-1000])
+    for path in (scratch('missing'), str(SCRATCH), scratch('empty', b''), scratch('garbage', os.urandom(4096)), cut, text, whole, TINY):
+        bad(1, os.path.basename(path), 'describe', '-m', text, '--projector', path, *ask)
+        bad(1, os.path.basename(path), 'generate', '-m', text, '--projector', path, '-p', 'What?')
+    bad(1, 'mllama.vision', 'describe', '-m', text, '--projector', f'{FIXTURES}/llama4-tiny/mmproj-f32.gguf', *ask)
+    bad(1, 'projector', 'describe', '-m', projector, *ask)
+    bad(1, 'projector', 'describe', '-m', projector, '--projector', projector, *ask)
+    bad(1, '', 'describe', '-m', whole, '--projector', projector, *ask)
+
+
+def fixtures_seen_inspect():
+    def look(path, *arguments):
+        r = json.loads(good('inspect', path, *arguments, '--json').out)
+        assert r['vision'] in good('inspect', path, *arguments).out.decode()
+        return r
+    one = look(seeing('model-f32.gguf'))
+    assert 'layout L1' in one['vision'] and 'as stored' in one['vision'] and 'tanh' in one['vision'], one['vision']
+    assert (one['tile_side'], one['max_tiles'], one['image_token']) == (56, 4, 512)
+    assert one['memory']['image'] > 0 and one['memory']['encoder'] > 0, one['memory']
+    two = look(seeing('split-text-f32.gguf'), '--projector', seeing('split-projector-f32.gguf'))
+    assert 'layout L0' in two['vision'] and (two['tile_side'], two['max_tiles'], two['image_token']) == (56, 4, 512)
+    assert two['memory'] == {**one['memory'], 'load_peak': two['memory']['load_peak']}, (one['memory'], two['memory'])
+    alone = look(seeing('split-text-f32.gguf'))
+    assert 'projector' in alone['vision'] and alone['memory']['image'] == 0, alone
+    assert 'as asked for' in look(seeing('model-f16-reordered.gguf'), '--cross-norm', 'reorder')['vision']
+    assert 'raw' in look(seeing('model-f32.gguf'), '--global-gates', 'raw')['vision']
+    assert 'projector' in look(seeing('split-projector-f32.gguf'))['vision']
+    bad(1, 'nonsense', 'inspect', seeing('model-f32.gguf'), '--cross-norm', 'nonsense')
+    bad(1, 'missing', 'inspect', seeing('split-text-f32.gguf'), '--projector', scratch('missing'))
 
 
 def main(which, folder, tiny):
