@@ -124,7 +124,9 @@ typedef struct cpu_wide {
     void (*convert)(int64_t n_in, const uint8_t *panel, size_t first, int n_block, uint8_t *to);
     /* acc[row][CPU_WIDE_OUT] += n_block blocks of activations of n_group groups x two converted panels, one behind the other; the chain over k goes on from acc. */
     void (*multiply)(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work);
-    void (*begin)(void);            /* by every thread before it multiplies, and after: NULL if nothing is to be done */
+    /* The sums of one row to its first n <= CPU_WIDE_OUT outputs; past the caches if `stream`. */
+    void (*store)(const float *acc, size_t n, float *to, int stream);
+    void (*begin)(void);            /* by every thread before it multiplies, and after it stored; begin: NULL if nothing is to be done */
     void (*end)(void);
 } cpu_wide;
 

@@ -8,7 +8,10 @@
 
 #include <string.h>
 
-enum { BLOCK_ROWS = 512 };      /* activation rows of a task: their prepared step and sums fill less than half of a second-level cache of 1 MiB */
+enum {
+    BLOCK_ROWS = 576,           /* activation rows of a task: their prepared step and sums fill less than half of a second-level cache of 1 MiB */
+    STREAM_BYTES = 1 << 20,     /* so many bytes of outputs are stored past the caches */
+};
 
 typedef struct wide_product {
     const cpu_wide *wide;
@@ -22,6 +25,7 @@ typedef struct wide_product {
     int32_t *group;             /* by expert: number of the first group of a matrix, and one past its last; n_mat + 1 numbers */
     uint8_t *prepared, *scratch;
     size_t thread_bytes, acc_bytes;
+    int stream;                 /* outputs do not fit a cache that is near */
 } wide_product;
 
 static size_t min(size_t a, size_t b) { return a < b ? a : b; }
@@ -135,15 +139,14 @@ static sl_status run_task(void *arg, size_t task, unsigned thread)
         wide->multiply((int)(min((size_t)p->matrix->n_in - k, CPU_WIDE_K) / sl_act_get(p->rows->args->form)->block_values), weights,
                        p->prepared + (step * p->n_group + group) * wide->act_bytes, n_group, acc, work);
     }
-    if (wide->end)
-        wide->end();
     const size_t outputs = min((size_t)p->matrix->n_out - CPU_PANEL * panel, CPU_WIDE_OUT);
     for (size_t g = 0; g < n_group; g++) {
         size_t row;
         const size_t n = rows_of_group(p, group + g, &row);
         for (size_t t = 0; t < n; t++)
-            memcpy(cpu_rows_output(p->rows, row + t) + CPU_PANEL * panel, acc + (g * wide->rows + t) * CPU_WIDE_OUT, outputs * sizeof *acc);
+            wide->store(acc + (g * wide->rows + t) * CPU_WIDE_OUT, outputs, cpu_rows_output(p->rows, row + t) + CPU_PANEL * panel, p->stream);
     }
+    wide->end();
     return SL_OK;
 }
 
@@ -155,6 +158,7 @@ sl_status cpu_wide_run(const cpu_wide *wide, cpu_device *device, const cpu_rows 
     wide_product p = { .wide = wide, .rows = rows, .matrix = matrix, .base = device->segments[matrix->segment].base, .n_step = count_steps(args),
                        .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .acc_bytes = count_acc(wide, rows->n_row),
                        .thread_bytes = count_thread(wide, args, rows->n_row), .prepared = scratch };
+    p.stream = rows->n_row * (size_t)matrix->n_out * sizeof(float) >= STREAM_BYTES;
     p.n_group = quotient_up(rows->n_row, wide->rows);
     p.scratch = scratch + count_groups(wide, args, rows->n_row) * p.n_step * wide->act_bytes;
     p.group = (int32_t *)(void *)(p.scratch + device->n_threads * p.thread_bytes);

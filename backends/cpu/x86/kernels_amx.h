@@ -35,7 +35,11 @@ static void amx_begin(void)
     __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory");
 }
 
-static void amx_end(void) { __asm__ volatile("tilerelease" : : : "memory"); }
+static void amx_end(void)
+{
+    __asm__ volatile("tilerelease" : : : "memory");
+    _mm_sfence();
+}
 
 /* ---- preparing ---- */
 
@@ -197,7 +201,7 @@ INLINE void amx_rows(const amx_rest *r, int from, int n, int with_least)
 AMX_MULTIPLY_256(amx_multiply_least, 1, sizeof(amx_x256), AMX_MINIMA(1, 0, &w[0]), AMX_MINIMA(0, 1, &w[1]), 0, 1)
 AMX_MULTIPLY_256(amx_multiply_plain, 0, offsetof(amx_x256, sum), , , 1, 0)
 
-CPU_KERNEL cpu_wide amx_q4_k = { AMX_T, sizeof(amx_x256), sizeof(amx_w256), sizeof(amx_work), amx_prepare_least, amx_convert_q4_k, amx_multiply_least, amx_begin, amx_end };
-CPU_KERNEL cpu_wide amx_q6_k = { AMX_T, offsetof(amx_x256, sum), sizeof(amx_w256), sizeof(amx_work), amx_prepare_plain, amx_convert_q6_k, amx_multiply_plain, amx_begin, amx_end };
+CPU_KERNEL cpu_wide amx_q4_k = { AMX_T, sizeof(amx_x256), sizeof(amx_w256), sizeof(amx_work), amx_prepare_least, amx_convert_q4_k, amx_multiply_least, wide_store, amx_begin, amx_end };
+CPU_KERNEL cpu_wide amx_q6_k = { AMX_T, offsetof(amx_x256, sum), sizeof(amx_w256), sizeof(amx_work), amx_prepare_plain, amx_convert_q6_k, amx_multiply_plain, wide_store, amx_begin, amx_end };
 
 #endif

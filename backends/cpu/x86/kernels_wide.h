@@ -251,9 +251,20 @@ static void wide_multiply_q6_k(int n_block, const uint8_t *weights, const uint8_
     }
 }
 
-CPU_KERNEL cpu_wide wide_q8_0 = { WIDE_T, sizeof(wide_x32), sizeof(wide_w32), 0, wide_prepare_32, wide_convert_q8_0, wide_multiply_32, NULL, NULL };
-CPU_KERNEL cpu_wide wide_q4_0 = { WIDE_T, sizeof(wide_x32), sizeof(wide_w32), 0, wide_prepare_32, wide_convert_q4_0, wide_multiply_32, NULL, NULL };
-CPU_KERNEL cpu_wide wide_q4_k = { WIDE_T, sizeof(wide_xq4_k), sizeof(wide_wq4_k), 0, wide_prepare_q4_k, wide_convert_q4_k, wide_multiply_q4_k, NULL, NULL };
-CPU_KERNEL cpu_wide wide_q6_k = { WIDE_T, sizeof(wide_xq6_k), sizeof(wide_wq6_k), 0, wide_prepare_q6_k, wide_convert_q6_k, wide_multiply_q6_k, NULL, NULL };
+static void wide_store(const float *acc, size_t n, float *to, int stream)
+{
+    if (n == CPU_WIDE_OUT && stream && (uintptr_t)to % 64 == 0)
+        for (int i = 0; i < CPU_WIDE_OUT; i += LANES)
+            _mm512_stream_ps(to + i, f_load(acc + i));
+    else
+        memcpy(to, acc, n * sizeof *to);
+}
+
+static void wide_end(void) { _mm_sfence(); }
+
+CPU_KERNEL cpu_wide wide_q8_0 = { WIDE_T, sizeof(wide_x32), sizeof(wide_w32), 0, wide_prepare_32, wide_convert_q8_0, wide_multiply_32, wide_store, NULL, wide_end };
+CPU_KERNEL cpu_wide wide_q4_0 = { WIDE_T, sizeof(wide_x32), sizeof(wide_w32), 0, wide_prepare_32, wide_convert_q4_0, wide_multiply_32, wide_store, NULL, wide_end };
+CPU_KERNEL cpu_wide wide_q4_k = { WIDE_T, sizeof(wide_xq4_k), sizeof(wide_wq4_k), 0, wide_prepare_q4_k, wide_convert_q4_k, wide_multiply_q4_k, wide_store, NULL, wide_end };
+CPU_KERNEL cpu_wide wide_q6_k = { WIDE_T, sizeof(wide_xq6_k), sizeof(wide_wq6_k), 0, wide_prepare_q6_k, wide_convert_q6_k, wide_multiply_q6_k, wide_store, NULL, wide_end };
 
 #endif
