@@ -134,10 +134,9 @@ static sl_status estimate(sl_memory *full, const sl_model *model, const sl_sessi
     *full = model->memory;
     full->cache = kv.bytes;
     full->image = sl_pictures_bytes_each(&pictures);
-    for (int d = 0; status == SL_OK && d < model->n_devices; d++) {
+    full->encoder = sl_pictures_bytes_encoder(&pictures);
+    for (int d = 0; status == SL_OK && d < model->n_devices; d++)
         full->compute += arena[d];
-        full->encoder += pictures.plan.arena[d];
-    }
     if (status == SL_OK) {
         sl_plan_free(&plan);
         sl_plan_free(&seeing);

@@ -67,22 +67,30 @@ static void encode_pass(sl_pass *pass, const sl_model *model, const void *what)
 
 /* ---- what goes into it ---- */
 
-/* The host's side of an encoding. */
+/* The host's side of an encoding: arrays of numbers of four bytes. */
+enum { TILES, PATCHES, SPANS, RANGES, POSITIONS, KEY_POSITIONS, PAGES, ARRAYS };
 typedef struct inputs {
-    float *tiles, *patches;
-    int32_t *spans, *ranges, *positions, *key_positions, *pages;
+    void *arrays[ARRAYS];
     int32_t arrangement;
 } inputs;
 
+static void count_inputs(const sl_vision *v, int64_t n_tile, int64_t n_pages, size_t counts[ARRAYS])
+{
+    const size_t n_pos = (size_t)v->max_tiles * v->n_pos_padded;
+    const int64_t own_pages = pages_of((int64_t)n_pos);
+    counts[TILES] = (size_t)n_tile * v->tile_side * v->tile_side * v->n_channel;
+    counts[PATCHES] = (size_t)v->max_tiles * v->n_patch * (size_t)patch_size(v);
+    counts[SPANS] = 2 * (size_t)(1 + v->max_tiles);
+    counts[RANGES] = 2 * n_pos;
+    counts[POSITIONS] = n_pos;
+    counts[KEY_POSITIONS] = (size_t)keys_most(v);
+    counts[PAGES] = (size_t)(n_pages > own_pages ? n_pages : own_pages);
+}
+
 static void inputs_free(inputs *in, const sl_mem *mem)
 {
-    sl_mem_free(mem, in->tiles);
-    sl_mem_free(mem, in->patches);
-    sl_mem_free(mem, in->spans);
-    sl_mem_free(mem, in->ranges);
-    sl_mem_free(mem, in->positions);
-    sl_mem_free(mem, in->key_positions);
-    sl_mem_free(mem, in->pages);
+    for (int i = 0; i < ARRAYS; i++)
+        sl_mem_free(mem, in->arrays[i]);
 }
 
 /* Tiles [side, side, channel, n_tile] to patches [patch, patch, channel, patch of the tile, tile]. */
@@ -113,53 +121,59 @@ static void mark_visible(const sl_vision *v, int32_t n_tile, int32_t *spans, int
         }
 }
 
+static void fill_numbers(int32_t *to, size_t n, int64_t first)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = (int32_t)(first + (int64_t)i);
+}
+
 static sl_status inputs_make(inputs *in, const sl_mem *mem, const sl_vision *v, const sl_image *image, int64_t first_key, int64_t n_pages, int32_t *n_tile)
 {
-    const size_t n_pos = (size_t)v->max_tiles * v->n_pos_padded, n_keys = (size_t)keys_most(v), most_pages = (size_t)(n_pages > pages_of((int64_t)n_pos) ? n_pages : pages_of((int64_t)n_pos));
-    const size_t tile_values = (size_t)v->tile_side * v->tile_side * v->n_channel;
+    size_t counts[ARRAYS];
     sl_tiling tiling;
     *in = (inputs) { 0 };
     SL_TRY(sl_tiling_choose(&tiling, image->width, image->height, v->tile_side, v->max_tiles));
     *n_tile = tiling.tiles_high * tiling.tiles_wide;
     in->arrangement = tiling.id;
-    in->tiles = sl_mem_alloc(mem, (size_t)*n_tile * tile_values, sizeof *in->tiles);
-    in->patches = sl_mem_alloc(mem, (size_t)v->max_tiles * v->n_patch * (size_t)patch_size(v), sizeof *in->patches);   /* zeroed: tiles that are not used */
-    in->spans = sl_mem_alloc(mem, 2 * (size_t)(1 + v->max_tiles), sizeof *in->spans);
-    in->ranges = sl_mem_alloc(mem, 2 * n_pos, sizeof *in->ranges);
-    in->positions = sl_mem_alloc(mem, n_pos, sizeof *in->positions);
-    in->key_positions = sl_mem_alloc(mem, n_keys, sizeof *in->key_positions);
-    in->pages = sl_mem_alloc(mem, most_pages, sizeof *in->pages);
-    if (!in->tiles || !in->patches || !in->spans || !in->ranges || !in->positions || !in->key_positions || !in->pages)
-        return SL_ERR_NOMEM;
-    SL_TRY(sl_image_tiles(image, &tiling, v->tile_side, v->mean, v->deviation, in->tiles));
-    cut_patches(v, *n_tile, in->tiles, in->patches);
-    mark_visible(v, *n_tile, in->spans, in->ranges);
-    for (size_t i = 0; i < n_pos; i++)
-        in->positions[i] = (int32_t)i;
-    for (size_t i = 0; i < n_keys; i++)
-        in->key_positions[i] = (int32_t)(first_key + (int64_t)i);
-    for (size_t i = 0; i < most_pages; i++)
-        in->pages[i] = (int32_t)i;
+    count_inputs(v, *n_tile, n_pages, counts);
+    for (int i = 0; i < ARRAYS; i++)
+        if (!(in->arrays[i] = sl_mem_alloc(mem, counts[i], 4)))     /* zeroed: patches of tiles that are not used */
+            return SL_ERR_NOMEM;
+    SL_TRY(sl_image_tiles(image, &tiling, v->tile_side, v->mean, v->deviation, in->arrays[TILES]));
+    cut_patches(v, *n_tile, in->arrays[TILES], in->arrays[PATCHES]);
+    mark_visible(v, *n_tile, in->arrays[SPANS], in->arrays[RANGES]);
+    fill_numbers(in->arrays[POSITIONS], counts[POSITIONS], 0);
+    fill_numbers(in->arrays[KEY_POSITIONS], counts[KEY_POSITIONS], first_key);
+    fill_numbers(in->arrays[PAGES], counts[PAGES], 0);
     return SL_OK;
 }
 
 /* ---- keys and values ---- */
 
-static sl_status copy_pages(const sl_model *model, uint32_t l, const sl_tensor *from, const sl_tensor *to)
+/* Copies n pages of a tensor from page `first` on to page `to_first` on of another. */
+static sl_status copy_pages(const sl_model *model, uint32_t l, const sl_tensor *from, int64_t first, const sl_tensor *to, int64_t to_first, int64_t n)
 {
     enum { PIECE = 1 << 20 };
     const sl_device *d = &model->devices[model->layer_device[l]];
-    const size_t bytes = from->stride[3] * (size_t)(from->ne[3] < to->ne[3] ? from->ne[3] : to->ne[3]);
+    const char *source = (const char *)from->data + from->stride[3] * (size_t)first;
+    char *target = (char *)to->data + to->stride[3] * (size_t)to_first;
+    const size_t bytes = from->stride[3] * (size_t)n;
     uint8_t *staging = sl_mem_alloc(&model->mem, 1, PIECE);
     sl_status status = staging ? SL_OK : SL_ERR_NOMEM;
     for (size_t at = 0; status == SL_OK && at < bytes; at += PIECE) {
-        const size_t n = bytes - at < PIECE ? bytes - at : PIECE;
-        status = d->backend->download(d->handle, staging, (const char *)from->data + at, n);
+        const size_t piece = bytes - at < PIECE ? bytes - at : PIECE;
+        status = d->backend->download(d->handle, staging, source + at, piece);
         if (status == SL_OK)
-            status = d->backend->upload(d->handle, (char *)to->data + at, staging, n);
+            status = d->backend->upload(d->handle, target + at, staging, piece);
     }
     sl_mem_free(&model->mem, staging);
     return status;
+}
+
+static sl_status copy_both(const sl_model *model, uint32_t l, const sl_kv_layer *from, int64_t first, const sl_kv_layer *to, int64_t to_first, int64_t n)
+{
+    SL_TRY(copy_pages(model, l, &from->k, first, &to->k, to_first, n));
+    return copy_pages(model, l, &from->v, first, &to->v, to_first, n);
 }
 
 /* Makes one layer hold n_pages pages, what was there included. */
@@ -171,8 +185,8 @@ static sl_status grow_layer(sl_pictures *pictures, uint32_t l, int64_t n_pages)
         return SL_OK;
     SL_TRY(sl_kv_layer_shape(&wider, &pictures->model->hp, l, pictures->type, n_pages, &bytes));
     sl_status status = sl_kv_layer_alloc(&wider, pictures->model, l);
-    if (status == SL_OK && old->k.data && (status = copy_pages(pictures->model, l, &old->k, &wider.k)) == SL_OK)
-        status = copy_pages(pictures->model, l, &old->v, &wider.v);
+    if (status == SL_OK && old->k.data)
+        status = copy_both(pictures->model, l, old, 0, &wider, 0, old->k.ne[3]);
     sl_kv_layer_free(status == SL_OK ? old : &wider, pictures->model, l);
     if (status == SL_OK)
         *old = wider;
@@ -189,6 +203,55 @@ static sl_status grow(sl_pictures *pictures, int64_t n_pages)
     return sl_mem_grow(&pictures->model->mem, &pictures->spans, 2 * (pictures->n + 1), sizeof *pictures->spans);
 }
 
+/* A layer's keys and values of all pictures side by side in memory of its own, of the same size. */
+static sl_status pack_layer(const sl_pictures *pictures, uint32_t l, sl_kv_layer *packed)
+{
+    const sl_kv_layer *old = &pictures->kv[l];
+    uint64_t bytes = 0;
+    int64_t at = 0;
+    SL_TRY(sl_kv_layer_shape(packed, &pictures->model->hp, l, pictures->type, old->k.ne[3], &bytes));
+    SL_TRY(sl_kv_layer_alloc(packed, pictures->model, l));
+    for (size_t i = 0; i < pictures->n; i++) {
+        const sl_picture_place *place = &pictures->places[i];
+        SL_TRY(copy_both(pictures->model, l, old, place->first_key / SL_PAGE_KEYS, packed, at, pages_of(place->n_keys)));
+        at += pages_of(place->n_keys);
+    }
+    return SL_OK;
+}
+
+/* Pictures that were forgotten before others that wait have left a hole: closes it, else the memory would grow with every picture that ever was. */
+static sl_status close_holes(sl_pictures *pictures)
+{
+    const sl_model *model = pictures->model;
+    int64_t held = 0;
+    for (size_t i = 0; i < pictures->n; i++)
+        held += pages_of(pictures->places[i].n_keys);
+    if (held == end_page(pictures))
+        return SL_OK;
+    sl_kv_layer *packed = sl_mem_alloc(&model->mem, model->hp.n_layer, sizeof *packed);
+    sl_status status = packed ? SL_OK : SL_ERR_NOMEM;
+    for (uint32_t l = 0; status == SL_OK && l < model->hp.n_layer; l++)
+        if (model->hp.cross[l])
+            status = pack_layer(pictures, l, &packed[l]);
+    for (uint32_t l = 0; packed && l < model->hp.n_layer; l++) {
+        if (!model->hp.cross[l])
+            continue;
+        sl_kv_layer_free(status == SL_OK ? &pictures->kv[l] : &packed[l], model, l);
+        if (status == SL_OK)
+            pictures->kv[l] = packed[l];
+    }
+    sl_mem_free(&model->mem, packed);
+    int64_t at = 0;
+    for (size_t i = 0; status == SL_OK && i < pictures->n; i++) {
+        sl_picture_place *place = &pictures->places[i];
+        place->first_key = at * SL_PAGE_KEYS;
+        pictures->spans[2 * i] = (int32_t)place->first_key;
+        pictures->spans[2 * i + 1] = (int32_t)(place->first_key + place->n_keys);
+        at += pages_of(place->n_keys);
+    }
+    return status;
+}
+
 static uint64_t bytes_of(const sl_pictures *pictures, int64_t n_pages)
 {
     uint64_t bytes = 0;
@@ -202,6 +265,21 @@ static uint64_t bytes_of(const sl_pictures *pictures, int64_t n_pages)
 
 uint64_t sl_pictures_bytes(const sl_pictures *pictures) { return pictures->n_pages ? bytes_of(pictures, pictures->n_pages) : 0; }
 uint64_t sl_pictures_bytes_each(const sl_pictures *pictures) { return pictures->kv ? bytes_of(pictures, pages_of(keys_most(&pictures->model->hp.vision))) : 0; }
+
+uint64_t sl_pictures_bytes_encoder(const sl_pictures *pictures)
+{
+    if (!pictures->kv)
+        return 0;
+    const sl_vision *v = &pictures->model->hp.vision;
+    size_t counts[ARRAYS];
+    uint64_t bytes = 0;
+    count_inputs(v, v->max_tiles, pages_of(keys_most(v)), counts);
+    for (int i = 0; i < ARRAYS; i++)
+        bytes += 4 * (uint64_t)counts[i];
+    for (int d = 0; d < pictures->model->n_devices; d++)
+        bytes += pictures->plan.arena[d];
+    return bytes;
+}
 
 /* ---- pictures come and go ---- */
 
@@ -267,6 +345,7 @@ sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const at
     if (pictures->n == SL_LIMIT_IMAGES)
         return sl_fail(SL_ERR_LIMIT, "session: more than %d pictures", SL_LIMIT_IMAGES);
     const uint64_t start = sl_clock_ns();
+    SL_TRY(close_holes(pictures));
     const int64_t first_page = end_page(pictures);
     inputs in;
     int32_t n_tile = 0;
@@ -274,8 +353,8 @@ sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const at
     const int64_t n_keys = (int64_t)n_tile * v->n_pos, n_pages = first_page + pages_of(n_keys);
     if (status == SL_OK)
         status = grow(pictures, n_pages);
-    const encoding e = { .kv = pictures->kv, .patches = in.patches, .arrangement = &in.arrangement, .spans = in.spans, .ranges = in.ranges, .positions = in.positions,
-                         .key_positions = in.key_positions, .pages = in.pages, .n_keys = n_keys, .n_kv_pages = n_pages };
+    const encoding e = { .kv = pictures->kv, .patches = in.arrays[PATCHES], .arrangement = &in.arrangement, .spans = in.arrays[SPANS], .ranges = in.arrays[RANGES],
+                         .positions = in.arrays[POSITIONS], .key_positions = in.arrays[KEY_POSITIONS], .pages = in.arrays[PAGES], .n_keys = n_keys, .n_kv_pages = n_pages };
     if (status == SL_OK)
         status = encode(pictures, &e, cancel);
     inputs_free(&in, &model->mem);

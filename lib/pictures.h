@@ -33,9 +33,10 @@ sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const at
 /* The tokens from `length` on are taken back. unplace: their pictures wait again. forget: they are gone; those that wait, too, if waiting is 1. */
 void sl_pictures_unplace(sl_pictures *pictures, size_t length);
 void sl_pictures_forget(sl_pictures *pictures, size_t length, int waiting);
-/* Bytes of keys and values: of all pictures that are held, and of one of the largest. */
+/* Bytes of keys and values: of all pictures that are held, and of one of the largest; and what is held besides while that one is encoded. */
 uint64_t sl_pictures_bytes(const sl_pictures *pictures);
 uint64_t sl_pictures_bytes_each(const sl_pictures *pictures);
+uint64_t sl_pictures_bytes_encoder(const sl_pictures *pictures);
 
 /* What n tokens at positions first, first + 1, ... see; image tokens among them take the next pictures that wait (there are enough: checked before), *n_placed
  * is how many have their token then. ranges[2 * n] and marks[n] are filled. Returns 1 if any token sees a picture. */
