@@ -3,6 +3,7 @@
  * Every compiler, processor and level must give these. Who changes a canonical step raises sl_numerics_id() and writes the file anew:
  *   test-arch-golden --print >tests/arch/golden.txt */
 #include "eval.h"
+#include "mllama_build.h"
 #include "model_build.h"
 #include "random_blocks.h"
 
@@ -23,25 +24,49 @@ static const struct { const char *name; model_spec spec; } others[] = {
     { "options", { .n_embd = 64, .n_ff = 80, .n_layer = 2, .n_head = 4, .n_head_kv = 1, .d_head = 24, .n_vocab = N_VOCAB, .n_ctx = 128, .tied = 1, .biases = 1,
                    .fused = 1, .scaling = "yarn", .factor = 4, .ctx_original = 32, .seed = 2 } },
 };
+/* A prompt with two pictures: F16 encoder, gated attention to it, of several types. */
+static const mllama_spec seeing = { .n_embd = 64, .n_ff = 80, .n_vocab = N_VOCAB, .n_ctx = 128, .v_embd = 64, .v_ff = 96, .tile_side = 28, .patch_side = 14, .v_layer = 3, .kept = 0x5,
+    .types = { { "v.", SL_TYPE_F16 }, { "mm.0", SL_TYPE_BF16 }, { "cross_attn_", SL_TYPE_Q8_0 } }, .seed = 3 };
 static const char *const caches[] = { "f32", "f16" };
 
 static const char *golden_path;     /* beside the source */
 
+/* What is hashed: the file of a model, and whether it is shown pictures. */
+typedef struct subject { const void *data; size_t size; int sees; } subject;
+
+static sl_status compute(sl_model *model, const subject *x, const eval_how *how, float *logits)
+{
+    static const size_t at[] = { 10, 40 };
+    const sl_session_options o = { .size = sizeof o, .cache_type = how->cache_type, .n_ctx = how->n_ctx, .n_batch = how->n_batch };
+    sl_token ids[N_TOK];
+    uint64_t random = 3;
+    sl_session *session;
+    for (int i = 0; i < N_TOK; i++)
+        ids[i] = (sl_token)random_below(&random, N_VOCAB);
+    sl_status status = sl_session_create(&session, model, &o);
+    for (size_t i = 0; x->sees && i < 2 && status == SL_OK; i++) {
+        sl_image *image = mllama_picture(i ? 30 : 50, 40, i);
+        ids[at[i]] = N_VOCAB;
+        status = sl_session_add_image(session, image);
+        sl_image_free(image);
+    }
+    if (status == SL_OK)
+        status = sl_session_eval(session, ids, N_TOK, logits, N_TOK);
+    sl_session_free(session);
+    return status;
+}
+
 /* Hash of the logits of all positions; 0 if the machine lacks the level. */
-static uint64_t hash_of(const model_file *file, const char *arith, const char *cache, const char *level)
+static uint64_t hash_of(const subject *x, const char *arith, const char *cache, const char *level)
 {
     static float logits[N_TOK * N_VOCAB];
     const eval_how how = { .cpu_level = level, .arith = arith, .cache_type = cache, .n_ctx = 128, .n_batch = 33, .n_threads = 2 };
-    sl_token ids[N_TOK];
-    uint64_t random = 3;
     sl_model *model;
-    for (int i = 0; i < N_TOK; i++)
-        ids[i] = (sl_token)random_below(&random, N_VOCAB);
-    sl_status status = eval_load(&model, NULL, file->data, file->size, &how);
+    sl_status status = eval_load(&model, NULL, x->data, x->size, &how);
     if (status == SL_ERR_UNSUPPORTED && level)
         return 0;
     if (status == SL_OK)
-        status = eval_logits(model, &how, ids, N_TOK, logits, N_TOK, NULL);
+        status = compute(model, x, &how, logits);
     if (status != SL_OK) {
         fprintf(stderr, "golden: %s\n", sl_last_error());
         exit(1);
@@ -51,15 +76,31 @@ static uint64_t hash_of(const model_file *file, const char *arith, const char *c
 }
 
 /* Called with every model, its name and the arithmetic. */
-typedef void visit(const char *name, const char *arith, const model_file *file, void *user);
+typedef void visit(const char *name, const char *arith, const subject *x, void *user);
+
+static void name_one(visit *each, void *user, const char *name, const char *arith, const subject *x)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%s%s%s", strcmp(arith, "f32") ? arith : "", strcmp(arith, "f32") ? ":" : "", name);
+    each(text, arith, x, user);
+}
 
 static void visit_one(visit *each, void *user, const char *name, const char *arith, const model_spec *spec)
 {
-    char text[32];
     model_file *file = model_build(spec);
-    snprintf(text, sizeof text, "%s%s%s", strcmp(arith, "f32") ? arith : "", strcmp(arith, "f32") ? ":" : "", name);
-    each(text, arith, file, user);
+    name_one(each, user, name, arith, &(subject) { file->data, file->size, 0 });
     model_build_free(file);
+}
+
+static void visit_seeing(visit *each, void *user, const char *arith)
+{
+    subject x = { .sees = 1 };
+    tiny *t = mllama_create(&seeing);
+    unsigned char *file = tiny_write(t, &x.size);
+    x.data = file;
+    name_one(each, user, "pictures", arith, &x);
+    free(file);
+    tiny_free(t);
 }
 
 /* All models in f32 arithmetic; in bf16 arithmetic those that have float types. */
@@ -75,18 +116,19 @@ static void walk(visit *each, void *user)
         }
         for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
             visit_one(each, user, others[i].name, ariths[a], &others[i].spec);
+        visit_seeing(each, user, ariths[a]);
     }
 }
 
 /* ---- the file ---- */
 
-static void print_model(const char *name, const char *arith, const model_file *file, void *user)
+static void print_model(const char *name, const char *arith, const subject *x, void *user)
 {
     (void)user;
     printf("%-8s", name);
     for (int c = 0; c < 2; c++)
-        printf(" %s %016llx", caches[c], (unsigned long long)hash_of(file, arith, caches[c], NULL));
-    printf("  model %016llx\n", (unsigned long long)eval_hash(file->data, file->size));
+        printf(" %s %016llx", caches[c], (unsigned long long)hash_of(x, arith, caches[c], NULL));
+    printf("  model %016llx\n", (unsigned long long)eval_hash(x->data, x->size));
 }
 
 static void print_all(void)
@@ -132,17 +174,17 @@ static char *read_golden(void)
 
 typedef struct check { const char *text; int n_models, n_wrong, n_levels; } check;
 
-static void check_model(const char *name, const char *arith, const model_file *file, void *user)
+static void check_model(const char *name, const char *arith, const subject *x, void *user)
 {
     check *c = user;
     const char *line = line_of(c->text, name);
     if (!line)
         fail_msg("golden.txt: no line for %s", name);
     /* First the model: if that differs, the test is at fault and not the library. */
-    assert_true(number_of(line, "model", 16) == eval_hash(file->data, file->size));
+    assert_true(number_of(line, "model", 16) == eval_hash(x->data, x->size));
     for (int cache = 0; cache < 2; cache++)
         for (int level = 0; eval_levels[level]; level++) {
-            const uint64_t hash = hash_of(file, arith, caches[cache], eval_levels[level]);
+            const uint64_t hash = hash_of(x, arith, caches[cache], eval_levels[level]);
             if (hash && level >= c->n_levels)
                 c->n_levels = level + 1;
             if (hash && hash != number_of(line, caches[cache], 16)) {
