@@ -489,7 +489,7 @@ struct made_model *make_model(const char *shape, const char *type)
         usage_error("--shape: \"%s\" is none of %s", shape, made_shapes());
     if (!m->mix && !m->kind)
         usage_error("--type: \"%s\" is no type of weights (Q4_K_M, Q8_0, Q4_0, Q6_K, F16, ...)", type);
-    snprintf(m->name, sizeof m->name, "%s %s", shape, type);
+    snprintf(m->name, sizeof m->name, "random %s %s", shape, type);
     add_text(m);
     if (m->shape->vision)
         add_vision(m);

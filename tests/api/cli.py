@@ -276,6 +276,79 @@ def own_inspect():
     assert r['memory']['weights'] > 0 and r['memory']['compute'] > 0, r['memory']
 
 
+# ---- measuring ----
+
+def near(a, b):
+    return abs(a - b) <= 1e-4 * abs(b)
+
+
+BENCH = ('pp_tok_s', 'tg_tok_s', 'tg_bytes', 'tg_bw_ratio', 'pp_macs', 'm2_ratio', 'm4_ratio', 'm8_ratio', 'm16_ratio', 'ttft_s', 'load_s', 'peak_rss_mib', 'weights_mib', 'cache_mib',
+         'compute_mib', 'memory_ratio', 'read_gb_s')
+PEAKS = ('vnni_gmac_s', 'amx_int8_gmac_s', 'amx_bf16_gmac_s', 'fp32_gmac_s', 'dotprod_gmac_s')
+
+
+def quick_bench(*arguments):
+    """Figures must be there and fit together; how large they are is the machine's business."""
+    r = json.loads(good('bench', '-p', '24', '-n', '4', '--rounds', '1', '--json', *arguments).out)
+    for name in BENCH:
+        assert 0 < r[name] < 1e12, (name, r)
+    for name in PEAKS:
+        assert r[name] is None or 0.1 < r[name] < 1e7, (name, r)
+    assert 0.01 < r['read_gb_s'] < 1e5 and r['load_s'] < r['ttft_s'], r
+    assert r['weights_mib'] < r['peak_rss_mib'] and near(r['memory_ratio'], r['peak_rss_mib'] / (r['weights_mib'] + r['cache_mib'])), r
+    for speed in [r, *r['depths'], *([r['image']] if 'image' in r else [])]:
+        assert near(speed['tg_bw_ratio'], speed['tg_tok_s'] * speed['tg_bytes'] * 1e-9 / r['read_gb_s']), r
+    assert r['pp_peak'] in PEAKS and (r['pp_peak'] == 'amx_int8_gmac_s') == any('/amx' in label for label in r['labels']), r
+    peak = r[r['pp_peak']]
+    assert r['pp_peak_ratio'] is None if peak is None else near(r['pp_peak_ratio'], r['pp_tok_s'] * r['pp_macs'] * 1e-9 / peak), r
+    assert any(label.startswith('matmul/') for label in r['labels']) and r['machine'] and r['model'], r
+    assert (r['n_prompt'], r['n_decode'], r['rounds']) == (24, 4, 1)
+    return r
+
+
+def own_bench():
+    r = quick_bench('-m', TINY, '-t', '2', '--depth', '128,64')
+    assert r['threads'] == 2 and [d['depth'] for d in r['depths']] == [64, 128] and 'image' not in r
+    assert r['tg_bytes'] < r['depths'][0]['tg_bytes'] < r['depths'][1]['tg_bytes'] and all(d['pp_share_of_empty'] > 0 for d in r['depths']), r
+    # The ceiling holds for the limits too.
+    assert all(quick_bench('-m', TINY, '--cpu-level', 'scalar')[name] is None for name in PEAKS)
+    text = good('bench', '--shape', 'tiny', '-p', '24', '-n', '4', '--rounds', '1').out.decode()
+    for words in ('random tiny Q4_K_M', 'load', 'first token', 'memory at its highest', 'prompt 24', 'decode 4', 'of reading', 'pass of 16'):
+        assert words in text, (words, text)
+
+
+def own_bench_made_up():
+    """Made-up weights are those of make_model.py: the same shapes and types; what a token costs follows from them."""
+    maker = pathlib.Path(__file__).parent.parent / 'bench' / 'make_model.py'
+    for shape, kind, matrices, rest in (('tiny', 'Q4_K_M', 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512), []), ('tiny-vision', 'Q8_0', 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512), ['--image'])):
+        subprocess.run([sys.executable, maker, scratch('made.gguf'), '--shape', shape, '--type', kind], check=True, timeout=60)
+        file, made = quick_bench('-m', scratch('made.gguf'), *rest), quick_bench('--shape', shape, '--type', kind, *rest)
+        for name in ('model', 'weights_mib', 'cache_mib', 'compute_mib', 'tg_bytes', 'pp_macs', 'labels'):
+            assert file[name] == made[name], (name, file, made)
+        assert near(made['pp_macs'], matrices), made
+        if rest:
+            assert made['image']['tg_bytes'] == file['image']['tg_bytes'] > made['tg_bytes'] and made['image']['add_s'] > 0 and made['image']['kept_mib'] > 0
+
+
+def own_bench_usage():
+    assert good('bench', '--help').out.startswith(b'usage: bench')
+    small = ['bench', '--shape', 'tiny', '-p', '8', '-n', '1', '--rounds', '1']
+    bad(2, '-m', 'bench')
+    bad(2, '-m', *small, '-m', TINY)
+    bad(2, '--type', 'bench', '-m', TINY, '--type', 'Q8_0')
+    bad(2, 'nonsense', 'bench', '--shape', 'nonsense')
+    bad(2, 'nonsense', *small, '--type', 'nonsense')
+    for option, values in {'-p': ('0', 'x', '-1'), '-n': ('0', ''), '--rounds': ('0', '1001'), '--depth': ('', '0', 'x', '1,', ',1', '1;2', '16777217', '-1')}.items():
+        for value in values:
+            bad(2, option, *small, option, value)
+    bad(1, 'pictures', *small, '--image')
+    bad(1, 'nonsense', *small, '--cpu-level', 'nonsense')
+    bad(1, 'missing', 'bench', '-m', scratch('missing'))
+    if os.path.exists('/dev/full'):
+        with open('/dev/full', 'wb') as full:
+            bad(1, 'stdout: No space left', *small, stdout=full)
+
+
 # ---- reference data ----
 
 def stories(kind='f32'):
