@@ -167,8 +167,7 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
 #include "kernels_wide.h"
 #if defined(__AMX_INT8__)
 #include "kernels_amx.h"
-#define amx_q4_0 wide_q4_0
-#define amx_q8_0 wide_q8_0
+#include "kernels_amx_32.h"
 #define WIDE(stem) &amx_##stem
 #else
 #define WIDE(stem) &wide_##stem
