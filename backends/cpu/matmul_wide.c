@@ -92,7 +92,7 @@ static sl_status prepare_group(void *arg, size_t group, unsigned thread)
         const size_t k = step * CPU_WIDE_K;
         for (size_t t = 0; t < n; t++)
             act[t] = cpu_rows_act(p->rows, row + t) + sl_act_row_bytes(form, k);
-        p->wide->prepare((int)(min(n_in - k, CPU_WIDE_K) / form->block_values), act, n, p->prepared + (step * p->n_group + group) * p->wide->act_bytes);
+        p->wide->prepare((int)quotient_up(min(n_in - k, CPU_WIDE_K), form->block_values), act, n, p->prepared + (step * p->n_group + group) * p->wide->act_bytes);
     }
     return SL_OK;
 }
@@ -136,7 +136,7 @@ static sl_status run_task(void *arg, size_t task, unsigned thread)
         const size_t k = step * CPU_WIDE_K;
         convert(p, matrix, panel, k, piece, weights);
         convert(p, matrix, last, k, piece, weights + wide->weight_bytes);
-        wide->multiply((int)(min((size_t)p->matrix->n_in - k, CPU_WIDE_K) / sl_act_get(p->rows->args->form)->block_values), weights,
+        wide->multiply((int)quotient_up(min((size_t)p->matrix->n_in - k, CPU_WIDE_K), sl_act_get(p->rows->args->form)->block_values), weights,
                        p->prepared + (step * p->n_group + group) * wide->act_bytes, n_group, acc, work);
     }
     const size_t outputs = min((size_t)p->matrix->n_out - CPU_PANEL * panel, CPU_WIDE_OUT);

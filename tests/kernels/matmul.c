@@ -149,14 +149,38 @@ static void kernels_hold_at_the_ends(void **state)
 
 /* bf16 arithmetic where numbers are rounded, vanish or run over: both signs of zero, subnormal, around 2^-40 (and what rounds up to it), ties, and sums
  * whose parts cancel or are infinite. Every number meets every other one, at even and at odd k. */
+static const uint32_t bf16_ends[] = {
+    0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x00800000, 0x2b7fffff, 0x2b7f8000, 0x2b7f7fff, 0xab7f8000, 0x2b800000, 0xab800000, 0x2b808000, 0x2b818000,
+    0x2b808001, 0xab80ffff, 0x3f800000, 0xbf800000, 0x3f808000, 0x3f818000, 0xbf818000, 0x3f80ffff, 0x3fffffff, 0x477fe000, 0xc77fe000, 0x33800000, 0xb3800000,
+    0x387fc000, 0x3f802000, 0x3f81e000, 0x3f81a000, 0x3f816000, 0x33c00000, 0x5f800000, 0xdf800000, 0x7f000000, 0x7f7f0000, 0xff7f7fff,
+};
+enum { N_BF16_ENDS = sizeof bf16_ends / sizeof *bf16_ends, N_BF16_LARGE = 5 };     /* the last of them are so large that most sums would be infinite */
+
+/* n numbers of a float type out of the first `limit`, or all the same one. */
+static void end_weights(uint64_t *seed, sl_type type, size_t n, size_t limit, const uint32_t *same_one, uint8_t *to)
+{
+    const size_t bytes = sl_type_get((uint32_t)type)->block_bytes;
+    for (size_t k = 0; k < n; k++) {
+        const float x = sl_float(same_one ? *same_one : bf16_ends[random_below(seed, limit)]);
+        const uint16_t half = sl_float_to_half(x < 65504.0f && x > -65504.0f ? x : 65504.0f), upper = (uint16_t)(sl_bits(x) >> 16);
+        memcpy(to + k * bytes, type == SL_TYPE_F32 ? (const void *)&x : type == SL_TYPE_F16 ? &half : &upper, bytes);
+    }
+}
+
+/* A row of n activations out of the first `limit`. */
+static void end_act(uint64_t *seed, int64_t n, size_t limit, sl_block_b16 *to)
+{
+    for (int64_t k = 0; k < n; k += 32, to++) {
+        float x[32];
+        for (int j = 0; j < 32; j++)
+            x[j] = sl_float(bf16_ends[random_below(seed, limit)]);
+        assert_int_equal(sl_quantize_b16(x, n - k < 32 ? (int)(n - k) : 32, to), 0);
+    }
+}
+
 static void bf16_arithmetic_at_the_ends(void **state)
 {
-    static const uint32_t numbers[] = {
-        0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x00800000, 0x2b7fffff, 0x2b7f8000, 0x2b7f7fff, 0xab7f8000, 0x2b800000, 0xab800000, 0x2b808000, 0x2b818000,
-        0x2b808001, 0xab80ffff, 0x3f800000, 0xbf800000, 0x3f808000, 0x3f818000, 0xbf818000, 0x3f80ffff, 0x3fffffff, 0x477fe000, 0xc77fe000, 0x33800000, 0xb3800000,
-        0x387fc000, 0x3f802000, 0x3f81e000, 0x3f81a000, 0x3f816000, 0x33c00000, 0x5f800000, 0xdf800000, 0x7f000000, 0x7f7f0000, 0xff7f7fff,
-    };
-    enum { N = sizeof numbers / sizeof *numbers, ROUNDS = 300 };
+    enum { ROUNDS = 300 };
     uint64_t seed = 9;
     size_t n_kernels = 0;
     (void)state;
@@ -164,26 +188,15 @@ static void bf16_arithmetic_at_the_ends(void **state)
         if (rows[i]->op != SL_OP_MATMUL || form_of(rows[i]) != SL_ACT_B16)
             continue;
         const sl_type type = (sl_type)rows[i]->type;
-        const size_t bytes = sl_type_get((uint32_t)type)->block_bytes;
         n_kernels++;
-        for (int round = 0; round < ROUNDS; round++) {
-            const int n_in = 1 + (int)random_below(&seed, 100);
-            const size_t limit = round % 3 ? N - 5 : N;       /* the last of them are so large that most sums would be infinite */
-            uint8_t *weights = malloc(16 * (size_t)n_in * bytes);
+        for (size_t round = 0; round < ROUNDS; round++) {
+            const int64_t n_in = 1 + (int64_t)random_below(&seed, 100);
+            const size_t limit = round % 3 ? N_BF16_ENDS - N_BF16_LARGE : N_BF16_ENDS;
+            uint8_t *weights = malloc(sl_type_row_bytes(sl_type_get((uint32_t)type), 16 * (size_t)n_in));
             sl_block_b16 acts[4 * 2];
-            for (size_t k = 0; k < 16 * (size_t)n_in; k++) {
-                const float x = sl_float(numbers[round < N ? (size_t)round : random_below(&seed, limit)]);
-                const uint16_t half = sl_float_to_half(x < 65504.0f && x > -65504.0f ? x : 65504.0f), upper = (uint16_t)(sl_bits(x) >> 16);
-                memcpy(weights + k * bytes, type == SL_TYPE_F32 ? (const void *)&x : type == SL_TYPE_F16 ? &half : &upper, bytes);
-            }
-            for (int t = 0; t < 2; t++)
-                for (int k = 0; k < n_in; k += 32) {
-                    float x[32];
-                    const int n = n_in - k < 32 ? n_in - k : 32;
-                    for (int j = 0; j < n; j++)
-                        x[j] = sl_float(numbers[random_below(&seed, limit)]);
-                    assert_int_equal(sl_quantize_b16(x, n, &acts[t * ((n_in + 31) / 32) + k / 32]), 0);
-                }
+            end_weights(&seed, type, 16 * (size_t)n_in, limit, round < N_BF16_ENDS ? &bf16_ends[round] : NULL, weights);
+            end_act(&seed, n_in, limit, acts);
+            end_act(&seed, n_in, limit, acts + (n_in + 31) / 32);
             run_kernel(&seed, rows[i], n_in, 1, 2, weights, (const uint8_t *)acts);
             free(weights);
         }
@@ -329,7 +342,7 @@ static void wide_products_equal_the_definition(void **state)
     for (size_t i = 0; i < n_rows; i++)
         for (size_t t = 0; t < sizeof tokens / sizeof *tokens && is_wide(rows[i], SL_OP_MATMUL); t++) {
             const int64_t values = sl_type_get((uint32_t)rows[i]->type)->block_values;
-            check_matmul(&seed, rows[i], values * (values == 256 && blocks[t] > 9 ? 4 : blocks[t]), outs[t], tokens[t], 1 + (unsigned)t % 3);
+            check_matmul(&seed, rows[i], values == 1 ? 45 * blocks[t] - 1 : values * (values == 256 && blocks[t] > 9 ? 4 : blocks[t]), outs[t], tokens[t], 1 + (unsigned)t % 3);
         }
 }
 
@@ -352,6 +365,28 @@ static void wide_products_hold_at_the_ends(void **state)
             }
             tear_down(&w);
         }
+}
+
+static void wide_bf16_arithmetic_at_the_ends(void **state)
+{
+    enum { N_IN = 301, N_OUT = 17, N_TOK = 20, ROUNDS = 60 };
+    uint64_t seed = 10;
+    (void)state;
+    for (size_t i = 0; i < n_rows; i++) {
+        bench_of_work w;
+        if (!is_wide(rows[i], SL_OP_MATMUL) || form_of(rows[i]) != SL_ACT_B16)
+            continue;
+        set_up(&w, &seed, rows[i], N_IN, N_OUT, 1, N_TOK, 1);
+        for (size_t round = 0; round < ROUNDS; round++) {
+            const size_t limit = round % 3 ? N_BF16_ENDS - N_BF16_LARGE : N_BF16_ENDS;
+            end_weights(&seed, w.weight.type, N_IN * N_OUT, limit, round < N_BF16_ENDS ? &bf16_ends[round] : NULL, w.file);
+            for (size_t t = 0; t < N_TOK; t++)
+                end_act(&seed, N_IN, limit, (sl_block_b16 *)(void *)(w.acts + t * w.act_bytes));
+            pack(&w, w.weight.type, N_IN, N_OUT, 1);
+            compare_matmul(&w, rows[i], N_IN, N_OUT, N_TOK);
+        }
+        tear_down(&w);
+    }
 }
 
 /* x has a row per token, or one per pair; some matrices are wanted by nobody, one by all. */
@@ -414,6 +449,7 @@ int main(void)
         cmocka_unit_test(products_equal_the_definition),
         cmocka_unit_test(wide_products_equal_the_definition),
         cmocka_unit_test(wide_products_hold_at_the_ends),
+        cmocka_unit_test(wide_bf16_arithmetic_at_the_ends),
         cmocka_unit_test(expert_products_equal_the_definition),
     };
     n_rows = rows_of_machine(rows, CAPACITY);

@@ -9,7 +9,7 @@
 const char *const eval_levels[] = {
     "scalar",
 #if defined(__x86_64__)
-    SL_ROW(LEVEL_AVX2, "avx2",) SL_ROW(LEVEL_AVX512, "avx512",) SL_ROW(LEVEL_AVX512VNNI, "avx512vnni",)
+    SL_ROW(LEVEL_AVX2, "avx2",) SL_ROW(LEVEL_AVX512, "avx512",) SL_ROW(LEVEL_AVX512VNNI, "avx512vnni",) SL_ROW(LEVEL_AMX, "amx",)
 #elif defined(__aarch64__)
     SL_ROW(LEVEL_NEON, "neon",) SL_ROW(LEVEL_DOTPROD, "dotprod",)
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* kernels_avx512.c - levels avx512 (F, BW, DQ, VL) and, compiled again, avx512vnni and amx: one register for the 16 rows of a panel. With VNNI only the
- * products of quantized weights are in the level's array; everything else comes from avx512. AMX has kernels of its own for many rows. */
+ * products of quantized weights are in the level's array; everything else comes from avx512. AMX has kernels of its own for many rows, also of float weights
+ * in bf16 arithmetic. */
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -168,6 +169,7 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
 #if defined(__AMX_INT8__)
 #include "kernels_amx.h"
 #include "kernels_amx_32.h"
+#include "kernels_amx_bf16.h"
 #define WIDE(stem) &amx_##stem
 #else
 #define WIDE(stem) &wide_##stem
@@ -178,7 +180,13 @@ INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
 #if defined(__AMX_INT8__)
 extern const sl_impl cpu_impls_amx[];
 extern const size_t cpu_n_impls_amx;
-const sl_impl cpu_impls_amx[] = { INTERLEAVED_IMPLS(CPU_AMX, "amx") { .label = NULL } };
+const sl_impl cpu_impls_amx[] = {
+    INTERLEAVED_IMPLS(CPU_AMX, "amx")
+    SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, CPU_AMX, "b16/amx", kernel_f32_tiles))
+    SL_ROW(TYPE_F16, CPU_MATMUL_IMPLS(F16, f16, CPU_AMX, "b16/amx", kernel_f16_tiles))
+    SL_ROW(TYPE_BF16, CPU_MATMUL_IMPLS(BF16, bf16, CPU_AMX, "b16/amx", kernel_bf16_tiles))
+    { .label = NULL }
+};
 const size_t cpu_n_impls_amx = sizeof cpu_impls_amx / sizeof *cpu_impls_amx - 1;
 #else
 extern const sl_impl cpu_impls_avx512vnni[];
