@@ -47,7 +47,7 @@ typedef enum sl_dim {
 /* One tensor of an architecture and the member it is bound to (an sl_weight or an sl_tensor at `offset` of the structure handed in).
  * MATRIX: of products. FILTER: the same, its first three dimensions are one. VECTOR: numbers, as F32. TABLE: rows of them. */
 typedef struct sl_tensor_row {
-    const char *name;           /* behind "blk.N." for tensors of a layer. "a|b": the first one of these that is there with the right shape */
+    const char *name;           /* behind "blk.N." for tensors of a layer. "a|b": of files that exchange names, the first one with the right shape; both are there */
     enum { SL_ROW_MATRIX, SL_ROW_FILTER, SL_ROW_VECTOR, SL_ROW_TABLE } kind;
     int needed;                 /* 0: may be absent, the member stays empty */
     size_t offset;

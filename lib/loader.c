@@ -68,7 +68,8 @@ static sl_status bind_scale(sl_loader *loader, sl_weight *w, int device)
 /* Where a layer's tensors are called "<prefix>.<index>.", and the device they go to; prefix NULL: names as they are. */
 typedef struct place { const char *prefix; int index, device; } place;
 
-/* The tensor of a row: of several names the first with the wanted shape, else the first that is there. `name` receives it, or the first name if there is none. */
+/* The tensor of a row: of several names the first with the wanted shape, else the first name. `name` receives it. Other names are for files that exchange two
+ * tensors' names: without a tensor of the first name there is none, so that no tensor stands in for one that is missing. */
 static const sl_gguf_tensor *find_row(const sl_loader *loader, const sl_tensor_row *row, const place *at, const int64_t *want, char *name, size_t *part)
 {
     const sl_gguf_tensor *found = NULL;
@@ -81,11 +82,11 @@ static const sl_gguf_tensor *find_row(const sl_loader *loader, const sl_tensor_r
         else
             snprintf(candidate, sizeof candidate, "%.*s", (int)length, p);
         const sl_gguf_tensor *t = sl_parts_find(&loader->model->parts, candidate, &where);
-        if (p == row->name || (t && (!found || same_shape(t, want))))
+        if (p == row->name || (t && same_shape(t, want))) {
             memcpy(name, candidate, sizeof candidate);
-        if (t && (!found || same_shape(t, want)))
             found = t, *part = where;
-        if (found && same_shape(found, want))
+        }
+        if (!found || same_shape(found, want))
             break;
     }
     return found;

@@ -119,6 +119,8 @@ static sl_status load_weights(sl_model *model, const sl_model_options *options, 
     model->arch = sl_arch_find(name.data, name.length);
     if (!model->arch)
         return sl_fail(SL_ERR_UNSUPPORTED, "key general.architecture: '%s' is not supported", sl_quote(quoted, name.data, name.length));
+    if (model->parts.projector && !model->arch->encode)
+        return sl_fail(SL_ERR_UNSUPPORTED, "%s: models of this architecture have no projector file", model->parts.parts[model->parts.projector].input.name);
     if (model->arch->layout)
         SL_TRY(model->arch->layout(model, options));
     SL_TRY(sl_hparams_read(&model->hp, &model->mem, &model->log, gguf, model->arch, model->vocab ? sl_vocab_count(model->vocab) : 0));

@@ -92,8 +92,11 @@ static sl_status bind_rope(sl_loader *loader, const sl_hparams *hp, sl_llama_fra
 
 sl_status sl_llama_bind_frame(sl_loader *loader, sl_llama_frame *frame)
 {
+    const sl_hparams *hp = sl_loader_hparams(loader);
     SL_BIND(loader, frame_rows, -1, frame);
-    return bind_rope(loader, sl_loader_hparams(loader), frame);
+    if (!frame->output.name && hp->n_token_rows != hp->n_vocab)         /* the embedding has rows that no row of logits has room for */
+        return sl_fail(SL_ERR_MISSING, "output.weight: the tensor is missing");
+    return bind_rope(loader, hp, frame);
 }
 
 static sl_status llama_bind(sl_loader *loader, void **weights)
