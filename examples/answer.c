@@ -73,6 +73,7 @@ struct answer make_answer(sl_session *session, const sl_token *ids, size_t n, co
     must(sl_model_get_info(sl_session_model(session), &info));
     sl_generate_options how = SL_GENERATE_OPTIONS_INIT;
     how.max_tokens = (uint32_t)c->n_tokens;
+    how.lookup = (uint32_t)c->lookup;
     how.sampler = make_sampler(info.n_vocab, c);
     how.on_text = on_text;
     how.user = &a;
@@ -100,6 +101,8 @@ void print_times(const struct answer *a, const sl_session *session)
     double prompt = (double)r->prompt_ns * 1e-9, decode = (double)r->decode_ns * 1e-9;
     fprintf(stderr, "\nprompt: %u tokens, %.3f s\n", (unsigned)r->n_prompt, prompt);
     fprintf(stderr, "decode: %u tokens, %.3f s, %.1f per second\n", (unsigned)r->n_tokens, decode, decode > 0 && r->n_tokens ? (r->n_tokens - 1) / decode : 0.0);
+    if (r->n_drafts)
+        fprintf(stderr, "lookup: %u of %u drafts\n", (unsigned)r->n_accepted, (unsigned)r->n_drafts);
     if (r->finish == SL_FINISH_FULL)
         fprintf(stderr, "the context of %zu positions is full\n", sl_session_capacity(session));
 }

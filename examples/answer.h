@@ -6,7 +6,7 @@
 #include "common.h"
 
 struct choosing {
-    uint64_t n_tokens, top_k, seed;
+    uint64_t n_tokens, top_k, seed, lookup;
     double temp, top_p, min_p;
 };
 #define CHOOSING_DEFAULT { .n_tokens = 128, .top_p = 1.0 }
@@ -16,6 +16,7 @@ struct choosing {
     { "--top-k", "K", "choose among the K most likely tokens (0: all)", OPTION_WHOLE, &(c).top_k, 0, INT32_MAX },           \
     { "--top-p", "P", "choose among the most likely that sum to P (1: all)", OPTION_REAL, &(c).top_p, 0.0, 1.0 },           \
     { "--min-p", "P", "choose among those at least P times as likely as the first", OPTION_REAL, &(c).min_p, 0.0, 1.0 },    \
+    { "--lookup", "N", "expect up to N tokens that followed the same words before (0: off)", OPTION_WHOLE, &(c).lookup, 0, 64 }, \
     { "--seed", "S", "start of the random numbers (0)", OPTION_WHOLE, &(c).seed, 0, (double)UINT64_MAX }
 
 /* The text goes to stdout as it comes; with `keep` it is kept, to be printed at the end. */
