@@ -5,7 +5,8 @@
  * the activation tiles, and 128 * (sum of hi) + (sum of lo) is the exact S of the definition. The minima are one product of bf16 tiles: sums of 16
  * activations as 128 h + l, each factor exact in 8 bits and each sum of products an integer below 2^24, so that the tile holds (float)M.
  *
- * What limits: a product of tiles takes 16 cycles, and everything else has to hide behind them (docs/performance.md). Hence
+ * What limits: a product of tiles takes 16 cycles, and everything else has to hide behind them (docs/performance.md). While tiles are in use, the
+ * processor multiplies and converts one register per cycle instead of two, and what comes from the second-level cache stands in the way of loads. Hence
  *   - the four activation tiles of a group stay in registers while the panels pass by: one load of a tile per product;
  *   - one chain follows another, and a chain's sums are stored two products after it ended: a store that has to wait, or several in a row, hold up what
  *     comes after them;

@@ -1,27 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* kernels_amx_32.h - products of many activation rows with AMX tiles, types with blocks of 32: 8 rows of activations by two panels. Included by kernels_avx512.c.
+/* kernels_amx_32.h - products of many activation rows with AMX tiles, types with blocks of 32: 16 rows of activations by a panel. Included by kernels_avx512.c.
  *
  * Every 32 elements have scales of their own, so each product of tiles is finished by itself: tiles are half as deep, and the vector work (convert,
- * scale, add: three instructions per register) and the loads weigh more than the products. Tiles of 8 rows, which are multiplied in half the time, let
- * the accumulators of both panels stay in registers over all blocks and serve two panels with each splat of d_x.
- * The steps of a block overlap: the products of block i, storing i - 1, finishing i - 3. */
+ * scale, add: three instructions per register) and the loads weigh more than the products. The accumulators of a unit, 16 rows by 16, stay in registers
+ * over its 8 blocks. Blocks overlap without end: the product of block i, storing block i - 3, finishing block i - 5, which may be of the unit before. */
 #ifndef CPU_KERNELS_AMX_32_H
 #define CPU_KERNELS_AMX_32_H
 
-enum { AMX32_T = 8, AMX32_BEHIND = 3 };
+enum { AMX32_T = 16 };
 
-/* A converted panel and a prepared group: 8 blocks. Sums of a block: of the first panel, then of the second. */
+/* A converted panel and a prepared group: 8 blocks. What multiplying needs besides: the sums of four blocks. */
 typedef struct { int8_t q[8][8][64]; float d[8][16]; } amx_w32;
 typedef struct { int8_t q[8][AMX32_T][32]; float d[8][AMX32_T]; } amx_x32;
-typedef struct { int32_t s[2][AMX32_T][16]; } amx_sums32;
-typedef struct { amx_sums32 ring[4]; } amx_work32;
+typedef struct { int32_t ring[4][AMX_SUMS]; } amx_work32;
 
 static void amx_begin_32(void)
 {
     struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = { .palette = 1 };
     for (int i = 0; i < 8; i++) {
         config.bytes[i] = i == 4 || i == 5 ? 32 : 64;       /* 4, 5: activations; 6, 7: weights; 0 to 3: sums */
-        config.rows[i] = 8;
+        config.rows[i] = i >= 6 ? 8 : 16;
     }
     __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory");
 }
@@ -65,81 +63,87 @@ static void amx_convert_q4_0(int64_t n_in, const uint8_t *panel, size_t first, i
     }
 }
 
-/* Block b of a unit: its products into tiles C and D, while the block before, in E and F, is stored. */
-#define AMX32_PRODUCTS(A, C, D, E, F, b)                                                                                                           \
-    AMX_LOAD32(A, x->q[b]) AMX_LOAD(6, w[0].q[b]) _tile_zero(C); _tile_dpbssd(C, A, 6);                                                            \
-    AMX_STORE(E, ring[((b) + 3) % 4].s[0])                                                                                                         \
-    AMX_LOAD(7, w[1].q[b]) _tile_zero(D); _tile_dpbssd(D, A, 7);                                                                                   \
-    AMX_STORE(F, ring[((b) + 3) % 4].s[1])
-#define AMX_LOAD32(tile, from) _tile_loadd(tile, from, 32);
+/* Block b of a unit: activations in tile A, weights in B, the product into tile C, whose successor N holds the block that is now to be stored. */
+#define AMX32_PRODUCT(A, B, C, N, b)                                                                                                               \
+    _tile_loadd(A, x->q[b], 32); AMX_LOAD(B, w[p].q[b]) _tile_dpbssd(C, A, B); AMX_STORE(N, ring[((b) + 1) % 4]) _tile_zero(N);
 
-/* Block b of the unit whose activations are x. */
-INLINE void amx_finish_32(const amx_w32 *w, const amx_x32 *x, const amx_sums32 *s, int b, int n_block, vf a[AMX32_T][2])
+/* A unit on its way: the activations, the panel, and where its sums go. */
+typedef struct { const amx_x32 *x; const amx_w32 *w; float (*acc)[CPU_WIDE_OUT]; int n_block; } amx_unit32;
+
+/* A sum of 32 products, |s| < 2^20, to float: its bits added to those of 1.5 * 2^23, less that. Two instructions, but the one for this shares its unit
+ * with multiplying, which is what there is too little of (kernels_amx.h). */
+INLINE vf amx_int(vi s)
+{
+    const vf big = f_set(0x1.8p23f);
+    return f_sub(_mm512_castsi512_ps(_mm512_add_epi32(s, _mm512_castps_si512(big))), big);
+}
+
+INLINE void amx_finish_32(const amx_unit32 *u, const int32_t *s, int b, vf a[AMX32_T])
 {
     AMX_FENCE
-    if (b >= n_block)
+    if (b >= u->n_block)
         return;
-    const vf d0 = f_load(w[0].d[b]), d1 = f_load(w[1].d[b]);
-    UNROLL for (int t = 0; t < AMX32_T; t++) {
-        const vf dx = f_set(x->d[b][t]);
-        a[t][0] = f_fma(f_mul(d0, dx), f_int(i_load(s->s[0][t])), a[t][0]);
-        a[t][1] = f_fma(f_mul(d1, dx), f_int(i_load(s->s[1][t])), a[t][1]);
-    }
+    const vf d = f_load(u->w->d[b]);
+    UNROLL for (int t = 0; t < AMX32_T; t++)
+        a[t] = f_fma(f_mul(d, f_set(u->x->d[b][t])), amx_int(i_load(s + 16 * t)), a[t]);
     AMX_FENCE
+}
+
+INLINE void amx_store_32(const amx_unit32 *u, const vf a[AMX32_T])
+{
+    if (u->n_block > 0)
+        UNROLL for (int t = 0; t < AMX32_T; t++)
+            f_store(u->acc[t], a[t]);
 }
 
 static void amx_multiply_32(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *sums, uint8_t *scratch)
 {
     const amx_w32 *w = (const void *)weights;
-    const amx_x32 *x = (const void *)act, *last = x;
-    amx_sums32 *ring = ((amx_work32 *)(void *)scratch)->ring;
-    float (*acc)[CPU_WIDE_OUT] = (void *)sums;
-    vf a[AMX32_T][2];
+    const amx_x32 *x = (const void *)act;
+    int32_t (*ring)[AMX_SUMS] = ((amx_work32 *)(void *)scratch)->ring;
+    amx_unit32 last = { .n_block = 0 };         /* before the first unit nothing is to be finished */
+    vf a[AMX32_T];
     UNROLL for (int t = 0; t < AMX32_T; t++)
-        a[t][0] = a[t][1] = f_set(0.0f);
+        a[t] = f_set(0.0f);
     AMX_FENCE
+    _tile_zero(0);
+    _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (size_t g = 0; g <= n_group; g++, last = x, x += g < n_group) {
-        const int behind = g > 0 ? n_block : 0;         /* blocks of the unit before: none before the first */
-#define AMX32_END                                                                                                                                  \
-        if (g > 0)                                                                                                                                 \
-            UNROLL for (int t = 0; t < AMX32_T; t++) {                                                                                             \
-                f_store(acc[t], a[t][0]);                                                                                                          \
-                f_store(acc[t] + CPU_PANEL, a[t][1]);                                                                                              \
-            }                                                                                                                                      \
-        acc += g > 0 ? AMX32_T : 0;
-        if (g == n_group) {
-            AMX_STORE(2, ring[3].s[0])
-            AMX_STORE(3, ring[3].s[1])
-            amx_finish_32(w, last, &ring[1], 5, behind, a);
-            amx_finish_32(w, last, &ring[2], 6, behind, a);
-            amx_finish_32(w, last, &ring[3], 7, behind, a);
-            AMX32_END
-            break;
-        }
-        AMX32_PRODUCTS(4, 0, 1, 2, 3, 0)
-        amx_finish_32(w, last, &ring[1], 5, behind, a);
-        AMX32_PRODUCTS(5, 2, 3, 0, 1, 1)
-        amx_finish_32(w, last, &ring[2], 6, behind, a);
-        AMX32_PRODUCTS(4, 0, 1, 2, 3, 2)
-        amx_finish_32(w, last, &ring[3], 7, behind, a);
-        AMX32_END
-        UNROLL for (int t = 0; t < AMX32_T; t++) {
-            a[t][0] = f_load(acc[t]);
-            a[t][1] = f_load(acc[t] + CPU_PANEL);
-        }
-        AMX32_PRODUCTS(5, 2, 3, 0, 1, 3)
-        amx_finish_32(w, x, &ring[0], 0, n_block, a);
-        AMX32_PRODUCTS(4, 0, 1, 2, 3, 4)
-        amx_finish_32(w, x, &ring[1], 1, n_block, a);
-        AMX32_PRODUCTS(5, 2, 3, 0, 1, 5)
-        amx_finish_32(w, x, &ring[2], 2, n_block, a);
-        AMX32_PRODUCTS(4, 0, 1, 2, 3, 6)
-        amx_finish_32(w, x, &ring[3], 3, n_block, a);
-        AMX32_PRODUCTS(5, 2, 3, 0, 1, 7)
-        amx_finish_32(w, x, &ring[0], 4, n_block, a);
+    for (size_t i = 0; i < CPU_WIDE_PANELS * n_group; i++) {
+        const size_t p = i % CPU_WIDE_PANELS;
+        const amx_unit32 now = { x, &w[p], (void *)(sums + i / CPU_WIDE_PANELS * AMX32_T * CPU_WIDE_OUT + CPU_PANEL * p), n_block };
+        AMX32_PRODUCT(4, 6, 0, 1, 0)
+        amx_finish_32(&last, ring[3], 3, a);
+        AMX32_PRODUCT(5, 7, 1, 2, 1)
+        amx_finish_32(&last, ring[0], 4, a);
+        AMX32_PRODUCT(4, 6, 2, 3, 2)
+        amx_finish_32(&last, ring[1], 5, a);
+        AMX32_PRODUCT(5, 7, 3, 0, 3)
+        amx_finish_32(&last, ring[2], 6, a);
+        AMX32_PRODUCT(4, 6, 0, 1, 4)
+        amx_finish_32(&last, ring[3], 7, a);
+        amx_store_32(&last, a);
+        UNROLL for (int t = 0; t < AMX32_T; t++)
+            a[t] = f_load(now.acc[t]);
+        AMX32_PRODUCT(5, 7, 1, 2, 5)
+        amx_finish_32(&now, ring[0], 0, a);
+        AMX32_PRODUCT(4, 6, 2, 3, 6)
+        amx_finish_32(&now, ring[1], 1, a);
+        AMX32_PRODUCT(5, 7, 3, 0, 7)
+        amx_finish_32(&now, ring[2], 2, a);
+        last = now;
+        x += p;
     }
+    AMX_STORE(1, ring[1])
+    AMX_STORE(2, ring[2])
+    amx_finish_32(&last, ring[3], 3, a);
+    amx_finish_32(&last, ring[0], 4, a);
+    AMX_STORE(3, ring[3])
+    amx_finish_32(&last, ring[1], 5, a);
+    amx_finish_32(&last, ring[2], 6, a);
+    amx_finish_32(&last, ring[3], 7, a);
+    amx_store_32(&last, a);
 }
 
 CPU_KERNEL cpu_wide amx_q8_0 = { AMX32_T, sizeof(amx_x32), sizeof(amx_w32), sizeof(amx_work32), amx_prepare_32, amx_convert_q8_0, amx_multiply_32, wide_store, amx_begin_32, amx_end };
