@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* model.c - fuzz target: any bytes as edits of a right model's file. What comes out is loaded packed and in place; both must say the same, and two
- * tokens computed by both must give the same bits or fail alike. Nothing may leak.
+ * tokens (with a picture between them, if the model takes any) computed by both must give the same bits or fail alike. Nothing may leak.
  *
- * Byte 0: bit 0 experts, bit 1 tied, bit 2 two devices. Then edits until the bytes end; each is one byte that says what (modulo EDITS) and its
+ * Byte 0: bit 0 experts, bit 1 tied, bit 2 two devices, bit 3 architecture mllama, bit 4 that in two files, bit 5 bytes are patched in the second of them. Then edits until the bytes end; each is one byte that says what (modulo EDITS) and its
  * parameters, see edit(). make_corpus_model.py writes the same. */
 #include <spacellama/spacellama.h>
 
 #include "counting.h"
+#include "mllama_build.h"
 #include "tiny.h"
 #include "type.h"
 
@@ -17,6 +18,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { N_VOCAB = 12, MOST_MEMORY = 64 << 20, MOST_WEIGHTS = 8 << 20, MOST_TENSOR = 1 << 20, MOST_EDITS = 64, MOST_VOCAB = 4096, PATCH_BYTES = 8 };
+enum { EXPERTS = 1, TIED = 2, SHARED = 4, PICTURES = 8, TWO_FILES = 16, SECOND = 32 };
 enum { PUT_NUMBER, PUT_TEXT, PUT_ARRAY, DROP_KEY, DROP_TENSOR, RESHAPE, PATCH_TENSOR, ADD_TENSOR, PATCH_FILE, CUT, EDITS };
 
 static void require(int holds, const char *what)
@@ -48,10 +50,16 @@ static const char *const keys[] = {
     "llama.rope.scaling.original_context_length", "llama.expert_count", "llama.expert_used_count", "llama.vocab_size", "split.no", "split.count", "split.tensors.count",
     "tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type", "tokenizer.ggml.merges", "tokenizer.ggml.pre",
     "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_space_prefix",
+    "mllama.block_count", "mllama.embedding_length", "mllama.feed_forward_length", "mllama.attention.head_count", "mllama.attention.head_count_kv", "mllama.vocab_size",
+    "mllama.attention.cross_attention_layers", "mllama.cross_attention_layers", "mllama.vision.block_count", "mllama.vision.global.block_count",
+    "mllama.vision.intermediate_layers_indices", "mllama.vision.embedding_length", "mllama.vision.feed_forward_length", "mllama.vision.attention.head_count",
+    "mllama.vision.attention.layer_norm_epsilon", "mllama.vision.image_size", "mllama.vision.patch_size", "mllama.vision.max_num_tiles", "mllama.vision.num_channels",
+    "mllama.vision.image_mean", "mllama.vision.image_std", "tokenizer.ggml.eos_token_ids",
 };
 static const char *const names[] = {
     "rope_freqs.weight", "output.scale", "blk.0.attn_q.bias", "blk.0.attn_k.bias", "blk.0.attn_output.bias", "blk.0.ffn_down.bias", "blk.0.attn_q.scale", "blk.0.attn_qkv.weight",
     "blk.0.ffn_gate_inp.weight", "blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight", "blk.0.ffn_down_exps.weight", "blk.0.ffn_gate_exps.scale", "blk.1.attn_norm.weight", "x",
+    "v.enc.mmproj.weight", "v.blk.0.ln1.weight", "v.patch_embd.weight", "v.blk.0.attn_q.scale", "mm.0.scale", "output.weight", "v.blk.1.attn_norm.weight",
 };
 static const uint64_t sizes[] = { 0, 1, 2, 4, 8, 12, 16, 24, 31, 32, 33, 48, 64, 96, 128, 256, 512, 1024, 4096, 1u << 20, 1u << 31, 1ull << 32, 1ull << 59, UINT64_MAX };
 #define PICK(in, list) list[next(in) % (sizeof list / sizeof *list)]
@@ -151,9 +159,33 @@ static void edit_model(tiny *t, unsigned what, input *in)
         shape(tiny_add(t, PICK(in, names), 0, (const uint64_t[]) { 1 }, 1, 4), in);
 }
 
-static unsigned char *make_file(input *in, unsigned flags, size_t *size)
+static tiny *right_model(unsigned flags)
 {
-    tiny *t = tiny_create(&(tiny_shape) { .n_layer = 1, .n_ff = 32, .n_vocab = N_VOCAB, .n_expert = flags & 1 ? 3 : 0, .n_expert_used = 2, .tied = flags >> 1 & 1 });
+    if (flags & PICTURES)
+        return mllama_create(&(mllama_spec) { .n_layer = 2, .cross = 0x2, .n_ff = 32, .n_vocab = N_VOCAB, .v_layer = 1, .kept = 0x1, .max_tiles = 2 });
+    return tiny_create(&(tiny_shape) { .n_layer = 1, .n_ff = 32, .n_vocab = N_VOCAB, .n_expert = flags & EXPERTS ? 3 : 0, .n_expert_used = 2, .tied = flags & TIED ? 1 : 0 });
+}
+
+/* One file of a model, a block of exactly its size; data NULL: there is none. */
+typedef struct part { unsigned char *data; size_t size; } part;
+
+static void write_parts(const tiny *t, unsigned flags, part parts[2])
+{
+    tiny *text, *projector;
+    if (!(flags & PICTURES) || !(flags & TWO_FILES)) {
+        parts[0].data = tiny_write(t, &parts[0].size);
+        return;
+    }
+    mllama_split(t, &text, &projector);
+    parts[0].data = tiny_write(text, &parts[0].size);
+    parts[1].data = tiny_write(projector, &parts[1].size);
+    tiny_free(text);
+    tiny_free(projector);
+}
+
+static void make_files(input *in, unsigned flags, part parts[2])
+{
+    tiny *t = right_model(flags);
     struct { unsigned what; size_t at; } later[MOST_EDITS];        /* done to the file when there is one */
     int n_later = 0;
     for (int i = 0; i < MOST_EDITS && in->at < in->size; i++) {
@@ -164,18 +196,19 @@ static unsigned char *make_file(input *in, unsigned flags, size_t *size)
             in->at += what == CUT ? 2 : PATCH_BYTES;
         }
     }
-    unsigned char *file = tiny_write(t, size);
+    write_parts(t, flags, parts);
     tiny_free(t);
+    part *edited = &parts[parts[1].data && flags & SECOND];
     for (int i = 0; i < n_later; i++) {
         in->at = later[i].at;
         if (later[i].what == PATCH_FILE)
-            patch(file, *size, in);
+            patch(edited->data, edited->size, in);
         else
-            *size -= *size ? next_number(in, 2) % *size : 0;
+            edited->size -= edited->size ? next_number(in, 2) % edited->size : 0;
     }
-    unsigned char *exact = realloc(file, *size + !*size);
+    unsigned char *exact = realloc(edited->data, edited->size + !edited->size);
     require(exact != NULL, "memory");
-    return exact;
+    edited->data = exact;
 }
 
 /* ---- verdicts ---- */
@@ -193,28 +226,36 @@ static void compute(verdict *v, sl_model *model)
     if (info.n_vocab > MOST_VOCAB)
         return;
     v->compute = sl_session_create(&session, model, &o);
+    if (v->compute == SL_OK && info.max_tiles) {
+        sl_image *image = mllama_picture(11, 7, 1);
+        v->compute = sl_session_add_image(session, image);
+        sl_image_free(image);
+    }
+    const sl_token ids[] = { 0, info.max_tiles ? info.image_token : 0, (sl_token)info.n_vocab - 1 };
     if (v->compute == SL_OK)
-        v->compute = sl_session_eval(session, (const sl_token[]) { 0, (sl_token)info.n_vocab - 1 }, 2, v->logits, 1);
+        v->compute = sl_session_eval(session, ids, 3, v->logits, 1);
     if (v->compute == SL_OK)
         for (uint32_t i = 0; i < info.n_vocab; i++)
             require(v->logits[i] - v->logits[i] == 0, "logits are finite");
     sl_session_free(session);
     char text[256];
     size_t n;
-    sl_token ids[64];
-    const sl_status status = sl_encode(model, "ab </s> c", 9, SL_ENCODE_ADD_SPECIAL | SL_ENCODE_PARSE_SPECIAL, ids, 64, &n);
+    sl_token encoded[64];
+    const sl_status status = sl_encode(model, "ab </s> c", 9, SL_ENCODE_ADD_SPECIAL | SL_ENCODE_PARSE_SPECIAL, encoded, 64, &n);
     if (status == SL_OK)
-        require(sl_decode(model, ids, n, SL_DECODE_SPECIAL, text, sizeof text, &n) != SL_ERR_RANGE, "what was encoded can be decoded");
+        require(sl_decode(model, encoded, n, SL_DECODE_SPECIAL, text, sizeof text, &n) != SL_ERR_RANGE, "what was encoded can be decoded");
 }
 
-static void load(verdict *v, const unsigned char *file, size_t size, unsigned flags, uint32_t in_place)
+static void load(verdict *v, const part parts[2], unsigned flags, uint32_t in_place)
 {
     counting memory = { .most_bytes = MOST_MEMORY };
     const sl_allocator allocator = counting_allocator(&memory);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = { .size = sizeof source, .data = parts[0].data, .length = parts[0].size }, *const sources[] = { &source };
+    const sl_source projector = { .size = sizeof projector, .data = parts[1].data, .length = parts[1].size };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     sl_model *model = NULL;
-    o.n_threads = 1, o.in_place = in_place, o.memory_limit = MOST_WEIGHTS, o.allocator = &allocator, o.backend = flags & 4 ? "cpu@0-0,cpu" : NULL;
+    o.n_threads = 1, o.in_place = in_place, o.memory_limit = MOST_WEIGHTS, o.allocator = &allocator, o.backend = flags & SHARED ? "cpu@0-0,cpu" : NULL;
+    o.projector_source = parts[1].data ? &projector : NULL;
     memset(v, 0, sizeof *v);
     v->load = sl_model_load_sources(&model, sources, 1, &o);
     require(!model == (v->load != SL_OK), "a model or an error");
@@ -230,15 +271,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static verdict packed, in_place;
     input in = { data, size, 0 };
-    size_t file_size;
+    part parts[2] = { { NULL, 0 } };
     const unsigned flags = next(&in);
-    unsigned char *file = make_file(&in, flags, &file_size);
-    load(&packed, file, file_size, flags, 0);
-    load(&in_place, file, file_size, flags, 1);
+    make_files(&in, flags, parts);
+    load(&packed, parts, flags, 0);
+    load(&in_place, parts, flags, 1);
     if (!bounded(packed.load) && !bounded(in_place.load) && !bounded(packed.compute) && !bounded(in_place.compute)) {
         require(packed.load == in_place.load && packed.compute == in_place.compute, "packed and in place have the same verdict");
         require(packed.n_vocab > MOST_VOCAB || !memcmp(packed.logits, in_place.logits, packed.n_vocab * sizeof(float)), "packed and in place give the same bits");
     }
-    free(file);
+    free(parts[0].data);
+    free(parts[1].data);
     return 0;
 }
