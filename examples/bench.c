@@ -158,6 +158,9 @@ static void small_round(struct bench *b, const sl_token *ids, float *logits)
     must(sl_session_rewind(b->session, 0));
 }
 
+/* A line on stderr: what is being measured now. */
+static void tell(const char *what, uint64_t i, uint64_t n) { fprintf(stderr, "%s %llu of %llu\n", what, (unsigned long long)i, (unsigned long long)n); }
+
 static sl_session *open_for(const struct bench *b, uint64_t n)
 {
     return open_session(b->model, &b->s, (n + PAGE - 1) / PAGE * PAGE);
@@ -177,6 +180,7 @@ static void measure_loading(struct bench *b)
     const sl_source *const source = made ? made_source(made) : NULL;
     const sl_model_options options = model_options(&b->s, SL_PARTS_ALL);
     for (uint64_t i = 0; i <= b->rounds; i++) {
+        tell("load:", i, b->rounds);
         sl_session_free(b->session);
         sl_model_free(b->model);
         const double before = seconds();
@@ -197,6 +201,15 @@ static void measure_loading(struct bench *b)
         free(logits);
     }
     free_made_model(made);
+}
+
+/* Seconds of processors that this process has had. */
+static double processor_seconds(void)
+{
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u) != 0)
+        return NAN;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
 /* Memory at its highest, in bytes: once everything has run, and before there is memory to read for its own sake. */
@@ -220,6 +233,7 @@ static void measure_depths(struct bench *b, const sl_token *ids, float *logits)
     for (struct depth *d = b->depths; d < b->depths + b->n_depths; d++) {
         while (sl_session_length(deep) < d->n) {
             const uint64_t left = d->n - sl_session_length(deep);
+            tell("depth:", sl_session_length(deep), d->n);
             must(sl_session_eval(deep, ids, (size_t)(left < b->n_prompt ? left : b->n_prompt), NULL, 0));
         }
         d->speed.cached_bytes = cached_bytes(b, deep, (double)d->n);
@@ -258,6 +272,7 @@ static void measure_picture(struct bench *b, const sl_token *ids, float *logits)
     sl_session *session = open_for(b, 1 + least_context(b));
     sl_image *image = make_picture(&b->info);
     for (uint64_t i = 0; i <= b->rounds; i++) {
+        tell("picture:", i, b->rounds);
         must(sl_session_rewind(session, 0));
         const double before = seconds();
         must(sl_session_add_image(session, image));
@@ -294,12 +309,15 @@ static void measure(struct bench *b)
     b->empty.cached_bytes = cached_bytes(b, b->session, 0);
     measure_peaks(b->peaks, b->info.n_threads, b->s.cpu_level);
     struct reading *reading = open_reading(b->info.n_threads, b->s.cpu_level);
+    const double had = processor_seconds(), begun = seconds();
     for (uint64_t i = 0; i < b->rounds; i++) {
+        tell("round:", i + 1, b->rounds);
         add_sample(&b->read, measure_reading(reading));
         add_sample(&b->empty.prompt, prompt_rate(b, b->session, ids, logits));
         add_sample(&b->empty.decode, decode_rate(b, b->session, ids, logits));
         small_round(b, ids, logits);
     }
+    b->processor_share = (processor_seconds() - had) / (b->info.n_threads * (seconds() - begun));
     close_reading(reading);
     measure_depths(b, ids, logits);
     measure_picture(b, ids, logits);

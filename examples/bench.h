@@ -65,6 +65,7 @@ struct bench {
     struct depth *depths;
     size_t n_depths;
     double peak_rss, cache_bytes, compute_bytes, image_bytes;
+    double processor_share;                             /* of the rounds' time in which threads had their processors: less on a machine that others use */
     struct series read;
     double peaks[N_PEAKS];
 };

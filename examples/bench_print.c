@@ -62,7 +62,8 @@ void print_bench(const struct bench *b)
 {
     char where[64];
     printf("%s, %u layers, %.0f MiB of weights\n", *b->info.name ? b->info.name : b->info.architecture, b->info.n_layer, mib(weights(b)));
-    printf("%s, %u threads, medians of %llu rounds\n\n", machine_name(), b->info.n_threads, (unsigned long long)b->rounds);
+    printf("%s, %u threads, medians of %llu rounds\n", machine_name(), b->info.n_threads, (unsigned long long)b->rounds);
+    printf("processors were ours for %.2f of the time\n\n", b->processor_share);
     printf("%-26s %9.1f GB/s\n", "reading", median(&b->read));
     for (int i = 0; i < N_PEAKS; i++)
         if (b->peaks[i] > 0)
@@ -89,7 +90,7 @@ void print_bench(const struct bench *b)
 
 /* ---- JSON ---- */
 
-/* A number, or null if it is unknown; zero is unknown for limits. */
+/* A number, or null if it is unknown. */
 static void print_number(const char *name, double value)
 {
     if (isnan(value))
@@ -135,6 +136,7 @@ void print_bench_json(const struct bench *b)
     print_number("cache_mib", mib(b->cache_bytes));
     print_number("compute_mib", mib(b->compute_bytes));
     print_number("memory_ratio", ratio(b->peak_rss, weights(b) + b->cache_bytes));
+    print_number("processor_share", b->processor_share);
     print_number("read_gb_s", median(&b->read));
     for (int i = 0; i < N_PEAKS; i++)
         print_number(peak_names[i].member, b->peaks[i] > 0 ? b->peaks[i] : NAN);

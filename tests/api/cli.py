@@ -283,7 +283,7 @@ def near(a, b):
 
 
 BENCH = ('pp_tok_s', 'tg_tok_s', 'tg_bytes', 'tg_bw_ratio', 'pp_macs', 'm2_ratio', 'm4_ratio', 'm8_ratio', 'm16_ratio', 'ttft_s', 'load_s', 'peak_rss_mib', 'weights_mib', 'cache_mib',
-         'compute_mib', 'memory_ratio', 'read_gb_s')
+         'compute_mib', 'memory_ratio', 'read_gb_s', 'processor_share')
 PEAKS = ('vnni_gmac_s', 'amx_int8_gmac_s', 'amx_bf16_gmac_s', 'fp32_gmac_s', 'dotprod_gmac_s')
 
 
