@@ -6,13 +6,22 @@
 #include "cpu.h"
 
 /* The interleaved types: X(NAME, stem, first byte of the body in the block, lines of the body, byte of the half in the first half of a head
- * line, byte of the half in its second half). A last number below 0: a head line serves two blocks, whose first half it holds.
+ * line, byte of the half in its second half). A last number below 0: a head line serves so many blocks; two of them have a half each in it, four a byte each.
  * Layouts are there whatever types are left out of a build. */
 #define CPU_INTERLEAVED(X) \
-    X(Q4_0, q4_0, 2, 4, 0, -1) \
-    X(Q8_0, q8_0, 2, 8, 0, -1) \
+    X(Q4_0, q4_0, 2, 4, 0, -2) \
+    X(Q8_0, q8_0, 2, 8, 0, -2) \
     X(Q4_K, q4_k, 4, 35, 0, 2) \
-    X(Q6_K, q6_k, 0, 52, 208, -1)
+    X(Q6_K, q6_k, 0, 52, 208, -2) \
+    X(Q5_K, q5_k, 4, 43, 0, 2) \
+    X(Q5_0, q5_0, 2, 5, 0, -2) \
+    X(Q4_1, q4_1, 4, 4, 0, 2) \
+    X(Q3_K, q3_k, 0, 27, 108, -2) \
+    X(Q2_K, q2_k, 0, 20, 80, 82) \
+    X(IQ4_XS, iq4_xs, 4, 33, 0, 2) \
+    X(IQ4_NL, iq4_nl, 2, 4, 0, -2) \
+    X(Q5_1, q5_1, 4, 5, 0, 2) \
+    X(MXFP4, mxfp4, 1, 4, 0, -4)
 
 enum { CPU_LINE = 64 };     /* bytes: one dword of each of 16 rows */
 
@@ -20,13 +29,14 @@ typedef struct cpu_interleave {
     int16_t body, lines, half[2];
 } cpu_interleave;
 
-/* Head half-line (16 halves) and body lines of a block. */
-static inline size_t cpu_unit_blocks(cpu_interleave at) { return at.half[1] < 0 ? 2 : 1; }
+/* Blocks that share a head line, whose bytes are divided among them; the bytes that a row has there per block, beside what is in the body. */
+static inline size_t cpu_unit_blocks(cpu_interleave at) { return at.half[1] < 0 ? (size_t)-at.half[1] : 1; }
+static inline size_t cpu_head_bytes(cpu_interleave at) { return at.half[1] == -4 ? 1 : 2; }
 static inline size_t cpu_block_bytes(cpu_interleave at) { return (size_t)at.lines * CPU_LINE; }
 static inline size_t cpu_head_offset(cpu_interleave at, size_t block)
 {
     const size_t n = cpu_unit_blocks(at);
-    return block / n * (CPU_LINE + n * cpu_block_bytes(at)) + block % n * (CPU_LINE / 2);
+    return block / n * (CPU_LINE + n * cpu_block_bytes(at)) + block % n * (CPU_LINE / n);
 }
 static inline size_t cpu_body_offset(cpu_interleave at, size_t block)
 {

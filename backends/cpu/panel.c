@@ -9,11 +9,19 @@
  * Interleaved types (kernels.h): the halves that scale a block are its head; the rest of it, whole dwords, is its body. A body of L dwords
  *                becomes L lines of 64 bytes; line i holds dword i of the 16 rows. A head line of 32 halves stands in front: the first 16 are
  *                those of rows 0..15, the second 16 the same of the next block (Q8_0, Q4_0, Q6_K) or the second half of the block (Q4_K).
+ *                MXFP4 has bytes instead of halves, and a head line for four blocks.
  *     Q8_0       per  64 k: d[16] of block 0, d[16] of block 1;  8 lines of bytes of block 0;  8 of block 1
  *     Q4_0       per  64 k: d[16] of block 0, d[16] of block 1;  4 lines of nibbles of block 0;  4 of block 1
  *     Q6_K       per 512 k: d[16] of block 0, d[16] of block 1;  per block 32 lines of low nibbles, 16 of upper bits, 4 of scales
  *     Q4_K       per 256 k: d[16], dmin[16];  3 lines of packed scales, 32 lines of nibbles
- *                With an odd number of blocks the last head line has zeros in its second half and one body follows.
+ *     Q5_K       per 256 k: d[16], dmin[16];  3 lines of packed scales, 8 of fifth bits, 32 of nibbles
+ *     Q2_K       per 256 k: d[16], dmin[16];  4 lines of scales and minima, 16 of pairs of bits
+ *     Q3_K       per 512 k: d[16] of block 0, d[16] of block 1;  per block 8 lines of third bits, 16 of pairs of bits, 3 of scales
+ *     IQ4_XS     per 256 k: d[16], upper bits of scales[16];  1 line of lower bits of scales, 32 of nibbles
+ *     IQ4_NL     as Q4_0;  Q5_0 as Q4_0 with a line of fifth bits in front of each block's nibbles
+ *     Q4_1       per  32 k: d[16], m[16];  4 lines of nibbles;  Q5_1 with a line of fifth bits in front of them
+ *     MXFP4      per 128 k: e[16] of blocks 0 to 3;  4 lines of nibbles of each
+ *                Where the last blocks of a row do not fill a head line, its rest is zeros, and only their bodies follow.
  *
  * Every other type: 16 rows one after the other as in the file. A type joins kernels.h with its first vector kernel.
  *
@@ -60,11 +68,12 @@ static void gather(uint8_t *to, const uint8_t *from, size_t n, size_t size)
 
 static void pack_interleaved(cpu_interleave at, size_t n_blocks, size_t block_bytes, const uint8_t *rows, size_t row_stride, int n_rows, uint8_t *panel)
 {
+    const size_t head_bytes = cpu_head_bytes(at);
     for (size_t b = 0; b < n_blocks; b++) {
         uint8_t *head = panel + cpu_head_offset(at, b), *body = panel + cpu_body_offset(at, b);
         for (int r = 0; r < n_rows; r++) {
             const uint8_t *block = rows + (size_t)r * row_stride + b * block_bytes;
-            memcpy(head + 2 * r, block + at.half[0], 2);
+            memcpy(head + head_bytes * (size_t)r, block + at.half[0], head_bytes);
             if (at.half[1] >= 0)
                 memcpy(head + CPU_LINE / 2 + 2 * r, block + at.half[1], 2);
             scatter(body + 4 * r, block + at.body, (size_t)at.lines, 4);
@@ -106,8 +115,8 @@ const void *cpu_panel_at(sl_type type, int64_t n_in, const uint8_t *panel, int r
         return panel + (CPU_PANEL * b + r) * info->block_bytes;
     if (at.lines == 0)
         return panel + (r * row_blocks(info, n_in) + b) * info->block_bytes;
-    const uint8_t *head = panel + cpu_head_offset(at, b) + 2 * r;
-    memcpy(to + at.half[0], head, 2);
+    const uint8_t *head = panel + cpu_head_offset(at, b) + cpu_head_bytes(at) * r;
+    memcpy(to + at.half[0], head, cpu_head_bytes(at));
     if (at.half[1] >= 0)
         memcpy(to + at.half[1], head + CPU_LINE / 2, 2);
     gather(to + at.body, panel + cpu_body_offset(at, b) + 4 * r, (size_t)at.lines, 4);

@@ -68,6 +68,21 @@ INLINE vi i_byte(char x) { return _mm256_set1_epi8(x); }
 INLINE vi i_word(short x) { return _mm256_set1_epi16(x); }
 INLINE vi i_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 INLINE vi i_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+INLINE vf f_bits(vi a) { return _mm256_castsi256_ps(a); }
+INLINE vi i_add8(vi a, vi b) { return _mm256_add_epi8(a, b); }
+INLINE vi i_add32(vi a, vi b) { return _mm256_add_epi32(a, b); }
+INLINE vi i_down(vi a, vi n) { return _mm256_srlv_epi32(a, n); }
+INLINE vi i_row(const void *p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
+INLINE vi i_table(vi row, vi index) { return _mm256_shuffle_epi8(row, index); }
+INLINE vi i_load_bytes(const void *x) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(x)); }
+INLINE vi i_load_words(const void *x) { return _mm256_cvtepu16_epi32(_mm_loadu_si128(x)); }
+INLINE vi i_plus16(vi q, vi h, int n)
+{
+    const int pick = n / 2 * 0x01010101, lane = 0x04040404;
+    const vi order = _mm256_setr_epi32(pick, pick + lane, pick + 2 * lane, pick + 3 * lane, pick, pick + lane, pick + 2 * lane, pick + 3 * lane);
+    const vi bits = _mm256_set1_epi32((int)(0x08040201u << n % 2 * 4)), there = _mm256_cmpeq_epi8(i_and(_mm256_shuffle_epi8(h, order), bits), bits);
+    return i_or(q, i_and(there, i_byte(16)));
+}
 INLINE vi i_add16(vi a, vi b) { return _mm256_add_epi16(a, b); }
 INLINE vi i_sub32(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 INLINE vi i_left(vi a, int n) { return _mm256_slli_epi32(a, n); }
@@ -87,12 +102,14 @@ INLINE vf f_int(vi a) { return _mm256_cvtepi32_ps(a); }
 #include "kernels_bytes.h"
 
 #define WIDE(stem) NULL
+#include "../kernels_types.h"
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 extern const sl_impl cpu_impls_avx2[];
 extern const size_t cpu_n_impls_avx2;
 const sl_impl cpu_impls_avx2[] = {
     INTERLEAVED_IMPLS(CPU_AVX2, "avx2")
+    TYPES_IMPLS(CPU_AVX2, "avx2")
     LANES_IMPLS(CPU_AVX2, "avx2")
 };
 const size_t cpu_n_impls_avx2 = sizeof cpu_impls_avx2 / sizeof *cpu_impls_avx2;

@@ -57,6 +57,20 @@ INLINE vi i_byte(char x) { return _mm512_set1_epi8(x); }
 INLINE vi i_word(short x) { return _mm512_set1_epi16(x); }
 INLINE vi i_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 INLINE vi i_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+INLINE vf f_bits(vi a) { return _mm512_castsi512_ps(a); }
+INLINE vi i_add8(vi a, vi b) { return _mm512_add_epi8(a, b); }
+INLINE vi i_add32(vi a, vi b) { return _mm512_add_epi32(a, b); }
+INLINE vi i_down(vi a, vi n) { return _mm512_srlv_epi32(a, n); }
+INLINE vi i_row(const void *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128(p)); }
+INLINE vi i_table(vi row, vi index) { return _mm512_shuffle_epi8(row, index); }
+INLINE vi i_load_bytes(const void *x) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(x)); }
+INLINE vi i_load_words(const void *x) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(x)); }
+INLINE vi i_plus16(vi q, vi h, int n)
+{
+    const int pick = n / 2 * 0x01010101, lane = 0x04040404;
+    const vi byte = _mm512_shuffle_epi8(h, _mm512_set4_epi32(pick + 3 * lane, pick + 2 * lane, pick + lane, pick));
+    return _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(byte, _mm512_set1_epi32((int)(0x08040201u << n % 2 * 4))), q, i_byte(16));
+}
 INLINE vi i_add16(vi a, vi b) { return _mm512_add_epi16(a, b); }
 INLINE vi i_sub32(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 INLINE vi i_left(vi a, unsigned n) { return _mm512_slli_epi32(a, n); }
@@ -165,6 +179,13 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
     finish_q4_k(panel + cpu_head_offset(at_q4_k, (size_t)k / 256), 0, mn, s, x, m, acc);
 }
 
+/* Two words' products in one instruction, or dwords' in two. */
+#define BYTE_DOTS
+enum { IQ4_OFFSET = 128 };
+INLINE vi i_dots(vi sum, vi q, const int8_t *x) { return i_dot(sum, q, x); }
+INLINE vi i_scale(vi s, vi e, vi w) { return _mm512_add_epi32(s, _mm512_mullo_epi32(e, _mm512_srai_epi32(w, 16))); }
+INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w); }
+
 #include "kernels_wide.h"
 #if defined(__AMX_INT8__)
 #include "kernels_amx.h"
@@ -173,6 +194,7 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
 #define WIDE(stem) &amx_##stem
 #else
 #define WIDE(stem) &wide_##stem
+#include "../kernels_types.h"
 #endif
 INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
 
@@ -191,19 +213,21 @@ const size_t cpu_n_impls_amx = sizeof cpu_impls_amx / sizeof *cpu_impls_amx - 1;
 #else
 extern const sl_impl cpu_impls_avx512vnni[];
 extern const size_t cpu_n_impls_avx512vnni;
-const sl_impl cpu_impls_avx512vnni[] = { INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni") { .label = NULL } };
+const sl_impl cpu_impls_avx512vnni[] = { INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni") TYPES_IMPLS(CPU_AVX512VNNI, "avx512vnni") { .label = NULL } };
 const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_impls_avx512vnni - 1;
 #endif
 
 #else
 
 #define WIDE(stem) NULL
+#include "../kernels_types.h"
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 extern const sl_impl cpu_impls_avx512[];
 extern const size_t cpu_n_impls_avx512;
 const sl_impl cpu_impls_avx512[] = {
     INTERLEAVED_IMPLS(CPU_AVX512, "avx512")
+    TYPES_IMPLS(CPU_AVX512, "avx512")
     LANES_IMPLS(CPU_AVX512, "avx512")
 };
 const size_t cpu_n_impls_avx512 = sizeof cpu_impls_avx512 / sizeof *cpu_impls_avx512;

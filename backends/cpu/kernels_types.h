@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/* kernels_types.h - products of few activation rows with the types beside Q4_0, Q8_0, Q4_K and Q6_K, for every level of vectors. A weight becomes a byte,
+ * unsigned after an offset where its type has one, and what the offset adds comes off by the sums of the activations. Included by one kernel file per level
+ * after kernels_lanes.h; besides what kernels_bytes.h lists (there also: i_madd, i_words, PIN) the file has defined
+ *
+ *   i_add8 i_add32
+ *   i_down(a, n)                       dwords shifted right by the same lanes of n, zeros move in
+ *   i_row(p)                           the 16 bytes at p, in every 16 bytes of the register
+ *   i_table(row, index)                per byte: the byte number index (0 .. 15) of row
+ *   i_plus16(q, h, n)                  q plus 16 in byte j of a dword where bit 4 n + j of the dword of h is set
+ *   i_load_bytes i_load_words          LANES bytes or words from memory, zero-extended to dwords
+ *   f_bits(a)                          dwords as the floats that they are
+ * and either
+ *   BYTE_DOTS, i_dots(sum, q, x)       per dword: sum plus four products of the bytes of q with the four at x, exact up to q = 127
+ *   IQ4_OFFSET                         128 if q may be more, up to 255, else 0 and q is signed
+ *   i_scale(s, e, w)                   s + e * (the upper word of w)
+ *   i_scale_two(s, a, b, w)            s + a * (the lower word of w) + b * (the upper one), a and b in 16 bits
+ * or i_maddubs, i_abs, i_sign and i_add16; bounds of their 16 bits: 4 pairs of 31 * 127 are 31496.
+ *
+ * `half` counts the registers of 16 rows, `g` groups of 32 elements of a super-block. */
+#ifndef CPU_KERNELS_TYPES_H
+#define CPU_KERNELS_TYPES_H
+
+#include "kernels_lanes.h"
+
+#if !defined(BYTE_DOTS)
+enum { IQ4_OFFSET = 0 };
+#endif
+
+INLINE vi iq4_table(void) { return i_add8(i_row(sl_grid_iq4nl), i_byte((char)IQ4_OFFSET)); }
+
+/* ---- 32 elements to a block: nibbles of 4 lines, elements 4 i and 16 + 4 i onwards in line i ---- */
+
+/* What a type has: a line of fifth bits in front, a minimum beside its scale, tables of numbers for its nibbles (doubled E2M1 with a power of two as scale). */
+enum { FIFTH = 1, LEAST = 2, IQ4 = 4, FP4 = 8 };
+enum { FP4_OFFSET = 12 };
+
+/* s plus two lines, low and high nibbles of each, times the activations at y. */
+INLINE vi small_dots(int has, vi s, const vi q[4], const int8_t *y)
+{
+#if defined(BYTE_DOTS)
+    (void)has;
+    return i_dots(i_dots(i_dots(i_dots(s, q[0], y), q[1], y + 16), q[2], y + 4), q[3], y + 20);
+#else
+    const vi one = i_word(1);
+    if (has & IQ4) {
+        UNROLL for (int i = 0; i < 4; i++)
+            s = i_madd(s, i_maddubs(i_abs(q[i]), i_sign(i_splat(y + i / 2 * 4 + i % 2 * 16), q[i])), one);
+        return s;
+    }
+    const vi first = i_add16(i_maddubs(q[0], i_splat(y)), i_maddubs(q[1], i_splat(y + 16)));
+    return i_madd(s, i_add16(first, i_add16(i_maddubs(q[2], i_splat(y + 4)), i_maddubs(q[3], i_splat(y + 20)))), one);
+#endif
+}
+
+/* 2^(e - 128): as sl_mxfp4_scale. */
+INLINE vf fp4_scales(const uint8_t *at, int half)
+{
+    static const int32_t one = 1;
+    const vi e = i_load_bytes(at + half * LANES);
+    return f_where_less(f_int(e), f_set(2.0f), f_bits(i_left(i_add32(e, i_splat(&one)), 21)), f_bits(i_left(i_sub32(e, i_splat(&one)), 23)));
+}
+
+INLINE void step_small(cpu_interleave at, int has, int offset, const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vi low = i_byte(15), table = has & IQ4 ? iq4_table() : i_add8(i_row(sl_grid_fp4x2), i_byte(FP4_OFFSET));
+    const int halves = REGS > 1 ? opaque(REGS) : 1;
+    for (int b = 0; b < n / 32; b++)
+        for (int half = 0; half < halves; half++) {
+            const uint8_t *w = panel + cpu_body_offset(at, (size_t)k / 32 + (size_t)b) + half * LANE_BYTES;
+            const uint8_t *heads = panel + cpu_head_offset(at, (size_t)k / 32 + (size_t)b);
+            const vi fifth = i_load(w);
+            vi s[MAX_T];
+            UNROLL for (int t = 0; t < m; t++) {
+                const int32_t start = -offset * ACT32(x[t], b)->sum;
+                s[t] = i_splat(&start);
+            }
+            UNROLL for (int i = 0; i < 4; i += 2) {
+                vi q[4];
+                UNROLL for (int j = 0; j < 2; j++) {
+                    const vi both = i_load(w + CPU_LINE * (i + j + (has & FIFTH ? 1 : 0)));
+                    vi q0 = i_and(both, low), q1 = i_and(i_right(both, 4), low);
+                    if (has & FIFTH)
+                        q0 = i_plus16(q0, fifth, i + j), q1 = i_plus16(q1, fifth, 4 + i + j);
+                    if (has & (IQ4 | FP4))
+                        q0 = i_table(table, q0), q1 = i_table(table, q1);
+                    q[2 * j] = q0;
+                    q[2 * j + 1] = q1;
+                }
+                UNROLL for (int t = 0; t < m; t++) {
+                    s[t] = small_dots(has, s[t], q, ACT32(x[t], b)->q + 4 * i);
+                    PIN(s[t]);
+                }
+            }
+            const vf d = has & FP4 ? fp4_scales(heads, half) : head(heads, half);
+            UNROLL for (int t = 0; t < m; t++) {
+                const sl_block_a32 *a = ACT32(x[t], b);
+                float *to = acc[t] + half * LANES;
+                finish(d, a->d, s[t], to);
+                if (has & LEAST)
+                    f_store(to, f_fma(f_mul(head(heads + CPU_LINE / 2, half), f_set(a->d)), f_set((float)a->sum), f_load(to)));
+            }
+        }
+}
+
+#define SMALL_STEP(stem, has, offset)                                                                                                              \
+    INLINE void step_##stem(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])                      \
+    {                                                                                                                                              \
+        step_small(at_##stem, has, offset, panel, k, n, x, m, acc);                                                                                \
+    }
+SMALL_STEP(q4_1, LEAST, 0)
+SMALL_STEP(q5_0, FIFTH, 16)
+SMALL_STEP(q5_1, FIFTH | LEAST, 0)
+SMALL_STEP(iq4_nl, IQ4, IQ4_OFFSET)
+SMALL_STEP(mxfp4, FP4, FP4_OFFSET)
+
+/* ---- super-blocks ---- */
+
+/* Where the bits of a super-block's elements lie, in lines from the begin of its body: the first line with `width` bits, and with one more bit (or -1).
+ * halves: elements 0 to 15 of a group in low nibbles, the others in high ones (IQ4_XS); else see "planes" in blocks_k.h. groups: 16 or 32 elements share a scale. */
+typedef struct super { int width, first, up, halves, groups; } super;
+
+/* Elements 64 c + 16 u + 4 j to 3 more. */
+INLINE vi super_line(super at, const uint8_t *w, int c, int u, int j)
+{
+    if (at.halves) {
+        const vi both = i_load(w + CPU_LINE * (at.first + 8 * c + u / 2 * 4 + j));
+        return i_table(iq4_table(), i_and(u % 2 ? i_right(both, 4) : both, i_byte(15)));
+    }
+    const int i = u % 2 * 4 + j, by_low = c % 2 * 4, by_up = 2 * c;
+    vi q = i_load(w + CPU_LINE * (at.first + i + (at.width == 4 ? 8 * c : c / 2 * 8)));
+    if (at.width == 2)
+        q = i_down(q, i_splat(&by_low));
+    q = i_and(u / 2 ? i_right(q, at.width) : q, i_byte((char)((1 << at.width) - 1)));
+    if (at.up >= 0) {
+        const vi up = i_down(i_load(w + CPU_LINE * (at.up + i)), i_splat(&by_up));
+        q = i_or(q, i_and(i_left(up, at.width - u / 2), i_byte((char)(1 << at.width))));
+    }
+    return q;
+}
+
+/* s[t] = sum of scales times q times activations. scales[g]: those of the group's two halves, in words. */
+INLINE void super_sums(super at, const uint8_t *w, const vi scales[8], const uint8_t *const *x, int m, vi s[MAX_T])
+{
+    UNROLL for (int t = 0; t < m; t++)
+        s[t] = i_word(0);
+    for (int c = 0; c < opaque(4); c++)
+        UNROLL for (int v = 0; v < 2; v++) {
+            const vi scale = scales[2 * c + v];
+            vi a[MAX_T], b[MAX_T];
+            UNROLL for (int t = 0; t < m; t++)
+                a[t] = b[t] = i_word(0);
+            UNROLL for (int j = 0; j < 4; j++) {
+                const vi q0 = super_line(at, w, c, 2 * v, j), q1 = super_line(at, w, c, 2 * v + 1, j);
+                UNROLL for (int t = 0; t < m; t++) {
+                    const int8_t *y = ACT256(x[t])->q + 64 * c + 32 * v + 4 * j;
+#if defined(BYTE_DOTS)
+                    a[t] = i_dots(a[t], q0, y);
+                    b[t] = i_dots(b[t], q1, y + 16);
+                    PIN(a[t]);
+                    PIN(b[t]);
+#else
+                    if (at.halves) {
+                        s[t] = i_madd(s[t], i_maddubs(i_abs(q0), i_sign(i_splat(y), q0)), scale);
+                        s[t] = i_madd(s[t], i_maddubs(i_abs(q1), i_sign(i_splat(y + 16), q1)), scale);
+                        PIN(s[t]);
+                    } else {
+                        a[t] = i_add16(a[t], i_maddubs(q0, i_splat(y)));
+                        b[t] = i_add16(b[t], i_maddubs(q1, i_splat(y + 16)));
+                        PIN(a[t]);
+                        PIN(b[t]);
+                    }
+#endif
+                }
+            }
+            UNROLL for (int t = 0; t < m; t++) {
+#if defined(BYTE_DOTS)
+                s[t] = at.groups == 16 ? i_scale_two(s[t], a[t], b[t], scale) : i_scale(s[t], i_add32(a[t], b[t]), scale);
+#else
+                if (!at.halves)
+                    s[t] = i_madd(i_madd(s[t], a[t], at.groups == 16 ? i_words(scale, 0, 0) : scale), b[t], at.groups == 16 ? i_words(scale, 2, 2) : scale);
+#endif
+                PIN(s[t]);
+            }
+        }
+}
+
+/* Sum of the words of all groups times the sums of 16 activations. */
+INLINE void super_weigh(const vi words[8], const uint8_t *const *x, int m, vi sums[MAX_T])
+{
+    UNROLL for (int t = 0; t < m; t++)
+        sums[t] = i_word(0);
+    UNROLL for (int g = 0; g < 8; g++)
+        UNROLL for (int t = 0; t < m; t++) {
+            sums[t] = i_madd(sums[t], words[g], i_splat(ACT256(x[t])->sum + 2 * g));
+            PIN(sums[t]);
+        }
+}
+
+/* Less 2^shift for every q. */
+INLINE void super_finish(const uint8_t *heads, int half, const vi scales[8], unsigned shift, const vi s[MAX_T], const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vf d = head(heads, half);
+    vi off[MAX_T];
+    if (shift)
+        super_weigh(scales, x, m, off);
+    UNROLL for (int t = 0; t < m; t++)
+        finish(d, ACT256(x[t])->d, shift ? i_sub32(s[t], i_left(off[t], shift)) : s[t], acc[t] + half * LANES);
+}
+
+/* With minima. */
+INLINE void super_finish_least(const uint8_t *heads, int half, const vi least[8], const vi s[MAX_T], const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vf d = head(heads, half), dmin = f_neg(head(heads + CPU_LINE / 2, half));
+    vi sums[MAX_T];
+    super_weigh(least, x, m, sums);
+    UNROLL for (int t = 0; t < m; t++) {
+        finish(d, ACT256(x[t])->d, s[t], acc[t] + half * LANES);
+        finish(dmin, ACT256(x[t])->d, sums[t], acc[t] + half * LANES);
+    }
+}
+
+/* A function for each type: body, with the lines and heads of the rows of register `half`. */
+#define SUPER_STEP(stem, body)                                                                                                                     \
+    INLINE void step_##stem(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])                      \
+    {                                                                                                                                              \
+        const int halves = REGS > 1 ? opaque(REGS) : 1;                                                                                            \
+        (void)n;                                                                                                                                   \
+        for (int half = 0; half < halves; half++)                                                                                                  \
+            body(panel + cpu_body_offset(at_##stem, (size_t)k / 256) + half * LANE_BYTES, panel + cpu_head_offset(at_##stem, (size_t)k / 256),     \
+                 half, x, m, acc);                                                                                                                 \
+    }
+
+/* Lines: 3 of scales as in Q4_K, 8 of fifth bits, 32 of nibbles. */
+INLINE void super_q5_k(const uint8_t *w, const uint8_t *heads, int half, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vi m6 = i_byte(63), m4 = i_byte(15), m2 = i_byte(48), p0 = i_load(w), p1 = i_load(w + CPU_LINE), p2 = i_load(w + 2 * CPU_LINE);
+    const vi sc[2] = { i_and(p0, m6), i_or(i_and(p2, m4), i_and(i_right(p0, 2), m2)) };
+    const vi mn[2] = { i_and(p1, m6), i_or(i_and(i_right(p2, 4), m4), i_and(i_right(p1, 2), m2)) };
+    vi scales[8], least[8], s[MAX_T];
+    UNROLL for (int g = 0; g < 8; g++) {
+        scales[g] = i_words(sc[g / 4], g % 4, g % 4);
+        least[g] = i_words(mn[g / 4], g % 4, g % 4);
+    }
+    super_sums((super) { .width = 4, .first = 11, .up = 3, .groups = 32 }, w, scales, x, m, s);
+    super_finish_least(heads, half, least, s, x, m, acc);
+}
+SUPER_STEP(q5_k, super_q5_k)
+
+/* Lines: 4 of scales and minima, 16 of pairs of bits. */
+INLINE void super_q2_k(const uint8_t *w, const uint8_t *heads, int half, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vi low = i_byte(15);
+    vi scales[8], least[8], s[MAX_T];
+    UNROLL for (int g = 0; g < 8; g++) {
+        const vi both = i_load(w + CPU_LINE * (g / 2));
+        scales[g] = i_words(i_and(both, low), g % 2 * 2, g % 2 * 2 + 1);
+        least[g] = i_words(i_and(i_right(both, 4), low), g % 2 * 2, g % 2 * 2 + 1);
+    }
+    super_sums((super) { .width = 2, .first = 4, .up = -1, .groups = 16 }, w, scales, x, m, s);
+    super_finish_least(heads, half, least, s, x, m, acc);
+}
+SUPER_STEP(q2_k, super_q2_k)
+
+/* Lines: 8 of third bits, 16 of pairs of bits, 3 of scales. */
+INLINE void super_q3_k(const uint8_t *w, const uint8_t *heads, int half, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vi low = i_byte(15), up = i_byte(48), off = i_byte(-32), p2 = i_load(w + 26 * CPU_LINE);
+    vi scales[8], s[MAX_T];
+    UNROLL for (int g = 0; g < 8; g++) {
+        const vi four = i_load(w + CPU_LINE * (24 + g / 2 % 2)), upper = g / 2 == 0 ? i_left(p2, 4) : g / 2 == 1 ? i_left(p2, 2) : g / 2 == 2 ? p2 : i_right(p2, 2);
+        const vi six = i_or(i_and(g / 4 ? i_right(four, 4) : four, low), i_and(upper, up));
+        scales[g] = i_words(i_add8(six, off), g % 2 * 2, g % 2 * 2 + 1);
+    }
+    super_sums((super) { .width = 2, .first = 8, .up = 0, .groups = 16 }, w, scales, x, m, s);
+    super_finish(heads, half, scales, 2, s, x, m, acc);
+}
+SUPER_STEP(q3_k, super_q3_k)
+
+/* Lines: 1 of the low nibbles of scales, 32 of nibbles; their upper bits are the second half of the head. */
+INLINE void super_iq4_xs(const uint8_t *w, const uint8_t *heads, int half, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const vi low = i_byte(15), up = i_byte(48), off = i_byte(-32), lows = i_load(w);
+    const vi ups = i_load_words(heads + CPU_LINE / 2 + half * LANE_HALVES);         /* four bits of every byte's two groups, to the bytes */
+    static const int32_t bytes = 0x00ff00ff;
+    const vi spread = i_and(i_or(ups, i_left(ups, 8)), i_splat(&bytes)), four = i_and(i_or(spread, i_left(spread, 4)), low);
+    const vi sc[2] = { i_add8(i_or(i_and(lows, low), i_and(i_left(four, 4), up)), off), i_add8(i_or(i_and(i_right(lows, 4), low), i_and(i_left(four, 2), up)), off) };
+    vi scales[8], s[MAX_T];
+    UNROLL for (int g = 0; g < 8; g++)
+        scales[g] = i_words(sc[g % 2], g / 2, g / 2);
+    super_sums((super) { .width = 4, .first = 1, .up = -1, .halves = 1, .groups = 32 }, w, scales, x, m, s);
+    super_finish(heads, half, scales, IQ4_OFFSET ? 7 : 0, s, x, m, acc);
+}
+SUPER_STEP(iq4_xs, super_iq4_xs)
+
+/* ---- panels, and the rows of a level's array ---- */
+
+/* X(NAME, stem, elements of a step, lines of a block's body, blocks that share a head line, form). */
+#define TYPES_PANELS(X) \
+    X(Q5_K, q5_k, 256, 43, 1, A256) X(Q5_0, q5_0, STEP_32, 5, 2, A32) X(Q4_1, q4_1, STEP_32, 4, 1, A32) X(Q3_K, q3_k, 256, 27, 2, A256) \
+    X(Q2_K, q2_k, 256, 20, 1, A256) X(IQ4_XS, iq4_xs, 256, 33, 1, A256) X(IQ4_NL, iq4_nl, STEP_32, 4, 2, A32) X(Q5_1, q5_1, STEP_32, 5, 1, A32) \
+    X(MXFP4, mxfp4, STEP_32, 4, 4, A32)
+enum { STEP_BLOCKS_A32 = STEP_32_BLOCKS, STEP_BLOCKS_A256 = 1, STEP_ACTS_A32 = STEP_32_BLOCKS * sizeof(sl_block_a32), STEP_ACTS_A256 = sizeof(sl_block_a256) };
+#define TYPES_PANEL(NAME, stem, values, lines, unit, form)                                                                                         \
+    LANES_PANEL(panel_##stem, values, STEP_BLOCKS_##form * ((lines) * CPU_LINE + CPU_LINE / (unit)), STEP_ACTS_##form, step_##stem)                \
+    CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form, NULL };
+TYPES_PANELS(TYPES_PANEL)
+
+#define TYPES_IMPLS(level, text)                                                                                                                   \
+    SL_ROW(TYPE_Q5_K, CPU_MATMUL_IMPLS(Q5_K, q5_k, level, text, kernel_q5_k))                                                                      \
+    SL_ROW(TYPE_Q5_0, CPU_MATMUL_IMPLS(Q5_0, q5_0, level, text, kernel_q5_0))                                                                      \
+    SL_ROW(TYPE_Q4_1, CPU_MATMUL_IMPLS(Q4_1, q4_1, level, text, kernel_q4_1))                                                                      \
+    SL_ROW(TYPE_Q3_K, CPU_MATMUL_IMPLS(Q3_K, q3_k, level, text, kernel_q3_k))                                                                      \
+    SL_ROW(TYPE_Q2_K, CPU_MATMUL_IMPLS(Q2_K, q2_k, level, text, kernel_q2_k))                                                                      \
+    SL_ROW(TYPE_IQ4_XS, CPU_MATMUL_IMPLS(IQ4_XS, iq4_xs, level, text, kernel_iq4_xs))                                                              \
+    SL_ROW(TYPE_IQ4_NL, CPU_MATMUL_IMPLS(IQ4_NL, iq4_nl, level, text, kernel_iq4_nl))                                                              \
+    SL_ROW(TYPE_Q5_1, CPU_MATMUL_IMPLS(Q5_1, q5_1, level, text, kernel_q5_1))                                                                      \
+    SL_ROW(TYPE_MXFP4, CPU_MATMUL_IMPLS(MXFP4, mxfp4, level, text, kernel_mxfp4))
+
+#endif
