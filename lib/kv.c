@@ -4,35 +4,56 @@
 
 #include <string.h>
 
+/* How a page of one head lies, see kv.h. Elements of plain types have strides, the others only pages and heads. Keys fill d_head up to a multiple of `pad`;
+ * `block`: what d_head must be a multiple of. */
+typedef struct form { const char *name; sl_type type; size_t plain, line; int64_t pad, block; } form;
+static const form forms[] = {
+    /* element, bytes of 64 keys of one d */
+    { "f16", SL_TYPE_F16, 2, 128, 1, 1 },
+    { "f32", SL_TYPE_F32, 4, 256, 1, 1 },
+    { "bf16", SL_TYPE_BF16, 0, 128, 2, 1 },
+    { "q8_0", SL_TYPE_Q8_0, 0, 64 + 64 * 2 / 32, 1, 32 },
+};
+enum { N_FORMS = sizeof forms / sizeof *forms };
+
 sl_status sl_kv_type(sl_type *type, const char *name)
 {
-    static const struct { const char *name; sl_type type; } types[] = { { "f16", SL_TYPE_F16 }, { "f32", SL_TYPE_F32 } };
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (!name || !*name || !strcmp(name, types[i].name)) {
-            *type = types[i].type;
+    for (size_t i = 0; i < N_FORMS; i++)
+        if (!name || !*name || !strcmp(name, forms[i].name)) {
+            *type = forms[i].type;
             return SL_OK;
         }
     return sl_fail(SL_ERR_UNSUPPORTED, "cache type: there is none called '%.40s'", name);
 }
 
-/* [n0, n1, n2, n3] without memory; adds its bytes to *total. */
-static sl_status cache_tensor(sl_tensor *t, sl_type type, size_t element, int64_t n0, int64_t n1, int64_t n2, int64_t n3, uint64_t *total)
+/* [n0, n1, n2, n3] without memory, a head of a page `head` bytes; adds its bytes to *total. */
+static sl_status cache_tensor(sl_tensor *t, const form *f, size_t head, int64_t n0, int64_t n1, int64_t n2, int64_t n3, uint64_t *total)
 {
-    size_t bytes = element;
-    *t = (sl_tensor) { .type = type, .ne = { n0, n1, n2, n3 } };
-    for (int i = 0; i < 4; i++) {
-        t->stride[i] = bytes;
-        if (sl_mul(bytes, (size_t)t->ne[i], &bytes))
-            return sl_fail(SL_ERR_OVERFLOW, "cache: %lld pages do not fit the address space", (long long)n3);
-    }
-    return sl_add64(*total, bytes, total) || *total > SIZE_MAX / 2 ? sl_fail(SL_ERR_OVERFLOW, "cache: %lld pages do not fit the address space", (long long)n3) : SL_OK;
+    size_t bytes;
+    *t = (sl_tensor) { .type = f->type, .ne = { n0, n1, n2, n3 }, .stride = { f->plain, f->plain * (size_t)n0, head } };
+    if (sl_mul(head, (size_t)n2, &t->stride[3]) || sl_mul(t->stride[3], (size_t)n3, &bytes) || sl_add64(*total, bytes, total) || *total > SIZE_MAX / 2)
+        return sl_fail(SL_ERR_OVERFLOW, "cache: %lld pages do not fit the address space", (long long)n3);
+    return SL_OK;
+}
+
+sl_status sl_kv_shape(sl_kv_layer *layer, sl_type type, int64_t d_head, int64_t n_head_kv, int64_t n_pages, uint64_t *bytes)
+{
+    const form *f = forms;
+    while (f->type != type)
+        if (++f == forms + N_FORMS)
+            return sl_fail(SL_ERR_UNSUPPORTED, "cache: not of type %s", sl_type_name(type));
+    if (d_head % f->block)
+        return sl_fail(SL_ERR_UNSUPPORTED, "cache type %s: heads of %lld numbers are not whole blocks of %lld", f->name, (long long)d_head, (long long)f->block);
+    size_t keys, values;
+    if (sl_mul(f->line, (size_t)((d_head + f->pad - 1) / f->pad * f->pad), &keys) || sl_mul(f->line, (size_t)d_head, &values))
+        return sl_fail(SL_ERR_OVERFLOW, "cache: heads of %lld numbers do not fit the address space", (long long)d_head);
+    SL_TRY(cache_tensor(&layer->k, f, keys, SL_PAGE_KEYS, d_head, n_head_kv, n_pages, bytes));
+    return cache_tensor(&layer->v, f, values, d_head, SL_PAGE_KEYS, n_head_kv, n_pages, bytes);
 }
 
 sl_status sl_kv_layer_shape(sl_kv_layer *layer, const sl_hparams *hp, uint32_t l, sl_type type, int64_t n_pages, uint64_t *bytes)
 {
-    const size_t element = type == SL_TYPE_F32 ? 4 : 2;
-    SL_TRY(cache_tensor(&layer->k, type, element, SL_PAGE_KEYS, hp->d_head, hp->n_head_kv[l], n_pages, bytes));
-    return cache_tensor(&layer->v, type, element, hp->d_head, SL_PAGE_KEYS, hp->n_head_kv[l], n_pages, bytes);
+    return sl_kv_shape(layer, type, hp->d_head, hp->n_head_kv[l], n_pages, bytes);
 }
 
 static size_t tensor_bytes(const sl_tensor *t) { return t->stride[3] * (size_t)t->ne[3]; }

@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* kv.h - the key/value cache of a session: pages of 64 positions, per layer keys [64, d_head, n_head_kv, n_page] and values
- * [d_head, 64, n_head_kv, n_page] in the cache's type. */
+ * [d_head, 64, n_head_kv, n_page] in the cache's type.
+ *
+ * What lies in a page for one head, fastest dimension first; "key" is the position within the page:
+ *
+ *   f32, f16   keys [key][d], values [d][key]
+ *   bf16       keys [2 of d][key][pair of d], filled up with a zero where d_head is odd; values [2 of key][d][pair of key]: what meets in one
+ *              dword is even and odd of the order in which bf16 arithmetic adds (docs/numerics.md), and rows of a matrix unit's tile
+ *   q8_0       one after the other per 32 of d: keys int8 [4 of d][key][8 fours of d], values int8 [32 of d][key]; behind either the 64 scales of the keys, halves
+ *
+ * bf16 and q8_0 tensors have strides only from head to head and from page to page. */
 #ifndef SL_KV_H
 #define SL_KV_H
 
@@ -12,8 +21,10 @@ typedef struct sl_kv {
     uint64_t bytes;             /* of all layers */
 } sl_kv;
 
-/* The cache type of that name ("f16", "f32"; NULL: f16). */
+/* The cache type of that name ("f16", "f32", "bf16", "q8_0"; NULL: f16). */
 sl_status sl_kv_type(sl_type *type, const char *name);
+/* Shapes of n_pages pages, their bytes added to *bytes; no memory. SL_ERR_UNSUPPORTED if heads of that size do not fit the type. */
+sl_status sl_kv_shape(sl_kv_layer *layer, sl_type type, int64_t d_head, int64_t n_head_kv, int64_t n_pages, uint64_t *bytes);
 /* One layer: shapes for n_pages pages, its bytes added to *bytes; its memory, zeroed; its end. */
 sl_status sl_kv_layer_shape(sl_kv_layer *layer, const sl_hparams *hp, uint32_t l, sl_type type, int64_t n_pages, uint64_t *bytes);
 sl_status sl_kv_layer_alloc(sl_kv_layer *layer, const sl_model *model, uint32_t l);

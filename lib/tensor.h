@@ -8,7 +8,7 @@
 
 /* Intermediate results, vectors and cache: plain element types only. A value; it owns nothing. */
 typedef struct sl_tensor {
-    sl_type type;           /* F32, F16, I32, F64, or I8 for bytes */
+    sl_type type;           /* F32, F16, I32, F64, I8 for bytes; caches also BF16 and Q8_0 (kv.h) */
     int64_t ne[4];          /* elements per dimension, 1 past the last; ne[0] = 0: no tensor */
     size_t stride[4];       /* bytes from one element to the next in each dimension; stride[0] is the element size */
     void *data;             /* in the memory of its backend; NULL while planning */

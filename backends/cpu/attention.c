@@ -1,111 +1,180 @@
 /* SPDX-License-Identifier: MIT */
-/* attention.c - writing the cache, and causal attention over its pages.
+/* attention.c - queries and the pages of a cache: causal attention, and the loop that attention to spans (span_attention.c) shares with it.
  *
- * A page holds 64 positions of one key/value head: keys with the position fastest (a query meets 64 keys in lanes), values with the element
- * fastest (a weight meets d_head elements in lanes). A page is one block of the definition: per block the maximum, the sum and the weighted
- * values, joined to the blocks before it in ascending order. One task is one query head of one token. */
+ * A page holds 64 keys of one key/value head, so that a query meets 64 keys in lanes, and their values, so that a weight meets d_head elements in lanes. A page
+ * is one block of the definition: per block the maximum, the sum and the weighted values, joined to the blocks before it in ascending order. A task is some
+ * query heads that share a key/value head, of neighbouring tokens: they meet each page together, so that a page comes from memory, and its numbers are
+ * converted, once for several of them. */
 #include "cpu.h"
 
-#include <string.h>
+enum { MAX_QUERIES = 48 };
 
-/* ---- writing ---- */
+typedef struct job {
+    const sl_op_args *args;
+    const cpu_attention_kernel *kernel;
+    const int32_t *spans, *ranges;          /* what tokens see; NULL: keys 0 .. position, which stand in pages by a table */
+    const int32_t *positions, *pages;
+    int64_t group, n_query, per_task, tasks_per_head;   /* query heads of a key/value head; queries that share one; how they are cut */
+} job;
 
-int cpu_cache_write_accepts(const sl_impl *self, void *device, const sl_op_args *args)
-{
-    (void)self, (void)device;
-    return args->src[2].type == SL_TYPE_F32 || args->src[2].type == SL_TYPE_F16;
-}
-
-/* n floats to the cache's type, `stride` elements apart. */
-static void store(sl_type type, int64_t n, const float *x, char *to, size_t stride)
-{
-    if (type == SL_TYPE_F32)
-        for (int64_t i = 0; i < n; i++)
-            memcpy(to + (size_t)i * stride * 4, x + i, 4);
-    else
-        for (int64_t i = 0; i < n; i++) {
-            uint16_t h = sl_float_to_half(x[i]);
-            memcpy(to + (size_t)i * stride * 2, &h, 2);
-        }
-}
-
-static char *page_of(const sl_tensor *cache, int64_t page, int64_t head) { return (char *)cache->data + (size_t)page * cache->stride[3] + (size_t)head * cache->stride[2]; }
-
-static sl_status write_token(void *arg, size_t tok, unsigned thread)
-{
-    const sl_op_args *a = arg;
-    const sl_tensor *k = &a->src[0], *v = &a->src[1], *kc = &a->src[2], *vc = &a->src[3];
-    const int64_t position = ((const int32_t *)a->src[4].data)[tok], page = position / SL_PAGE_KEYS, key = position % SL_PAGE_KEYS;
-    (void)thread;
-    if (position < 0 || page >= a->src[5].ne[0])
-        return sl_fail(SL_ERR_RANGE, "cache_write: position %lld", (long long)position);
-    const int64_t id = ((const int32_t *)a->src[5].data)[page];
-    for (int64_t head = 0; head < k->ne[1]; head++) {
-        store(kc->type, k->ne[0], (const float *)((const char *)k->data + tok * k->stride[2] + (size_t)head * k->stride[1]),
-              page_of(kc, id, head) + (size_t)key * kc->stride[0], SL_PAGE_KEYS);
-        store(vc->type, v->ne[0], (const float *)((const char *)v->data + tok * v->stride[2] + (size_t)head * v->stride[1]),
-              page_of(vc, id, head) + (size_t)key * vc->stride[1], 1);
-    }
-    return SL_OK;
-}
-
-sl_status cpu_cache_write_run(const sl_impl *self, void *device, const sl_op_args *args)
-{
-    (void)self;
-    return cpu_parallel(device, (size_t)args->src[0].ne[2], write_token, (void *)args);
-}
-
-/* ---- attention ---- */
-
-typedef struct job { const sl_op_args *args; const cpu_attention_kernel *kernel; } job;
+/* What one query sees: spans [next, end), or without spans keys [0, end); and of the page at hand the keys whose bits are set. */
+typedef struct view { int32_t first, next, end; uint64_t visible; } view;
 
 int cpu_attention_accepts(const sl_impl *self, void *device, const sl_op_args *args)
 {
     (void)device;
-    return ((const cpu_attention_kernel *)self->kernel)->cache_type == args->src[1].type;
+    return ((const cpu_attention_kernel *)self->kernel)->cache_type == args->src[1].type && (args->src[1].type != SL_TYPE_Q8_0 || args->src[0].ne[0] % 32 == 0);
 }
 
-static size_t scratch_per_thread(const sl_op_args *args) { return sl_round_up((size_t)args->src[0].ne[0] * sizeof(float), 64); }
+/* Per thread: what kernels scribble on, and prepared queries. */
+enum { WORK_BYTES = CPU_ATTENTION_WORK * SL_PAGE_KEYS * sizeof(float) };
+static size_t scratch_per_thread(const cpu_attention_kernel *kernel, const sl_op_args *args)
+{
+    return WORK_BYTES + (kernel->prepare ? MAX_QUERIES * cpu_query_bytes(args->src[0].ne[0]) : 0);
+}
 
 size_t cpu_attention_scratch(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    (void)self;
-    return scratch_per_thread(args) * ((cpu_device *)device)->n_threads;
+    return scratch_per_thread(self->kernel, args) * ((cpu_device *)device)->n_threads;
+}
+
+/* Bits from .. end - 1 of 64, of which there is at least one. */
+static uint64_t bits(int64_t from, int64_t end) { return ~(uint64_t)0 >> (SL_PAGE_KEYS - (end - from)) << from; }
+
+/* The keys of [start, start + 64) that the view sees; moves past the spans that end there. */
+static uint64_t look(view *v, const int32_t *spans, int64_t start)
+{
+    uint64_t visible = 0;
+    if (!spans)
+        return v->end <= start ? 0 : bits(0, v->end - start < SL_PAGE_KEYS ? v->end - start : SL_PAGE_KEYS);
+    while (v->next < v->end && spans[2 * v->next + 1] <= start)
+        v->next++;
+    for (int32_t i = v->next; i < v->end && spans[2 * i] < start + SL_PAGE_KEYS; i++) {
+        const int64_t from = spans[2 * i] > start ? spans[2 * i] - start : 0, end = spans[2 * i + 1] - start, to = end < SL_PAGE_KEYS ? end : SL_PAGE_KEYS;
+        if (from < to)
+            visible |= bits(from, to);
+    }
+    return visible;
+}
+
+/* Updates all views for a page; 1 if any query sees a key of it. Neighbours mostly see the same. */
+static int look_all(view *views, int n, const int32_t *spans, int64_t start)
+{
+    int any = 0;
+    for (int i = 0; i < n; i++) {
+        if (i && views[i].first == views[i - 1].first && views[i].end == views[i - 1].end)
+            views[i].next = views[i - 1].next, views[i].visible = views[i - 1].visible;
+        else
+            views[i].visible = look(&views[i], spans, start);
+        any |= views[i].visible != 0;
+    }
+    return any;
+}
+
+/* Queries that see the same keys of the page meet them together. */
+static void meet(const job *j, cpu_query *queries, const view *views, int n, const void *k, const void *v, void *work)
+{
+    const int64_t d = j->args->src[0].ne[0];
+    for (int i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && end - i < CPU_ATTENTION_QUERIES && views[end].visible == views[i].visible;)
+            end++;
+        if (views[i].visible)
+            j->kernel->block(d, end - i, queries + i, k, v, views[i].visible, j->args->value, work);
+    }
+}
+
+/* Queries first .. first + n - 1 of a key/value head, token by token, with nothing seen yet; prepared where the kernel wants it. In causal attention the sums
+ * of the first block are what they are: they are added to -0, which keeps a -0. A token that sees no span has to end as +0. */
+static sl_status start_queries(const job *j, int64_t head_kv, int64_t first, int n, cpu_query *queries, view *views, char *prepared)
+{
+    const sl_op_args *a = j->args;
+    const int64_t d = a->dst.ne[0];
+    for (int i = 0; i < n; i++) {
+        const int64_t tok = (first + i) / j->group, row = tok * a->src[0].ne[1] + head_kv * j->group + (first + i) % j->group;
+        const int32_t *range = j->spans ? j->ranges + 2 * tok : NULL;
+        views[i] = range ? (view) { range[0], range[0], range[1], 0 } : (view) { 0, 0, j->positions[tok] + 1, 0 };
+        queries[i] = (cpu_query) { cpu_row(&a->src[0], row), (float *)cpu_row(&a->dst, row), sl_float(0xff800000u), 0.0f };
+        if (j->kernel->prepare) {
+            char *to = prepared + (size_t)i * cpu_query_bytes(d);
+            if (j->kernel->prepare(d, queries[i].q, to))
+                return sl_fail(SL_ERR_NONFINITE, "%s: token %lld: a query is not finite", sl_op_name(a->op), (long long)tok);
+            queries[i].q = to;
+        }
+        for (int64_t e = 0; e < d; e++)
+            queries[i].o[e] = j->spans ? 0.0f : -0.0f;
+    }
+    return SL_OK;
+}
+
+/* Pages of which one of the n queries may see a key. */
+static int64_t pages_to_meet(const job *j, const view *views, int n)
+{
+    int64_t end = 0;
+    if (j->spans)
+        return j->args->src[1].ne[3];
+    for (int i = 0; i < n; i++)
+        end = views[i].end > end ? views[i].end : end;
+    return (end + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS;
 }
 
 static sl_status attend(void *arg, size_t task, unsigned thread)
 {
     const job *j = arg;
     const sl_op_args *a = j->args;
-    const sl_tensor *q = &a->src[0], *kc = &a->src[1], *vc = &a->src[2];
-    const int64_t d = q->ne[0], head = (int64_t)task % q->ne[1], tok = (int64_t)task / q->ne[1], head_kv = head / (q->ne[1] / kc->ne[2]);
-    const int64_t position = ((const int32_t *)a->src[3].data)[tok];
-    const int32_t *pages = a->src[4].data;
-    const float *query = (const float *)((const char *)q->data + (size_t)tok * q->stride[2] + (size_t)head * q->stride[1]);
-    float *o = (float *)((char *)a->dst.data + (size_t)tok * a->dst.stride[2] + (size_t)head * a->dst.stride[1]);
-    float *o_block = (float *)((char *)a->scratch + thread * scratch_per_thread(a)), m = 0, l = 0;
-    for (int64_t first = 0; first <= position; first += SL_PAGE_KEYS) {
-        const int64_t page = pages[first / SL_PAGE_KEYS], left = position + 1 - first;
-        float m_block, l_block;
-        j->kernel->block(d, left < SL_PAGE_KEYS ? (int)left : SL_PAGE_KEYS, query, page_of(kc, page, head_kv), page_of(vc, page, head_kv), a->value,
-                         &m_block, &l_block, first ? o_block : o);
-        if (!first) {
-            m = m_block, l = l_block;
+    const sl_tensor *k = &a->src[1], *v = &a->src[2];
+    const int64_t head_kv = (int64_t)task / j->tasks_per_head, first = (int64_t)task % j->tasks_per_head * j->per_task, left = j->n_query - first;
+    const int n = (int)(left < j->per_task ? left : j->per_task);
+    char *work = (char *)a->scratch + thread * scratch_per_thread(j->kernel, a);
+    cpu_query queries[MAX_QUERIES];
+    view views[MAX_QUERIES];
+    SL_TRY(start_queries(j, head_kv, first, n, queries, views, work + WORK_BYTES));
+    const int64_t n_page = pages_to_meet(j, views, n);
+    for (int64_t i = 0; i < n_page; i++) {
+        if (!look_all(views, n, j->spans, i * SL_PAGE_KEYS))
             continue;
-        }
-        const float m_new = m > m_block ? m : m_block, before = sl_exp(m - m_new), now = sl_exp(m_block - m_new);
-        l = sl_fma(l_block, now, l * before);
-        j->kernel->merge(d, o_block, now, before, o);
-        m = m_new;
+        const size_t page = (size_t)(j->pages ? j->pages[i] : i);
+        const void *keys = (const char *)k->data + page * k->stride[3] + (size_t)head_kv * k->stride[2];
+        const void *values = (const char *)v->data + page * v->stride[3] + (size_t)head_kv * v->stride[2];
+        meet(j, queries, views, n, keys, values, work);
     }
-    const float r = 1.0f / l;
-    for (int64_t i = 0; i < d; i++)
-        o[i] *= r;
+    for (int i = 0; i < n; i++) {
+        const float r = queries[i].sum == 0.0f ? 0.0f : 1.0f / queries[i].sum;        /* 0: nothing seen, o is 0 */
+        for (int64_t e = 0; e < a->dst.ne[0]; e++)
+            queries[i].o[e] *= r;
+    }
     return SL_OK;
+}
+
+/* Large tasks use a page often, small ones feed all threads; whatever the cut, the bits are the same. */
+static int64_t queries_per_task(const cpu_device *device, const cpu_attention_kernel *kernel, int64_t n_query, int64_t n_head_kv)
+{
+    const int64_t n_threads = device->n_threads;
+    int64_t n = kernel->n_query < MAX_QUERIES ? kernel->n_query : MAX_QUERIES;
+    while (n > CPU_ATTENTION_QUERIES && (n_query + n - 1) / n * n_head_kv < 4 * n_threads)
+        n -= CPU_ATTENTION_QUERIES;
+    while (n > 1 && (n_query + n - 1) / n * n_head_kv < n_threads)
+        n /= 2;
+    return n;
+}
+
+static sl_status attend_all(job *j, void *device)
+{
+    const sl_tensor *q = &j->args->src[0], *k = &j->args->src[1];
+    j->group = q->ne[1] / k->ne[2];
+    j->n_query = j->group * q->ne[2];
+    j->per_task = queries_per_task(device, j->kernel, j->n_query, k->ne[2]);
+    j->tasks_per_head = (j->n_query + j->per_task - 1) / j->per_task;
+    return cpu_parallel(device, (size_t)(j->tasks_per_head * k->ne[2]), attend, j);
 }
 
 sl_status cpu_attention_run(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    job j = { args, self->kernel };
-    return cpu_parallel(device, (size_t)(args->src[0].ne[1] * args->src[0].ne[2]), attend, &j);
+    job j = { .args = args, .kernel = self->kernel, .positions = args->src[3].data, .pages = args->src[4].data };
+    return attend_all(&j, device);
+}
+
+sl_status cpu_attend_spans(const cpu_attention_kernel *kernel, void *device, const sl_op_args *args)
+{
+    job j = { .args = args, .kernel = kernel, .spans = args->src[3].data, .ranges = args->src[4].data };
+    return attend_all(&j, device);
 }

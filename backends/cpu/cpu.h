@@ -140,28 +140,24 @@ typedef struct cpu_rope_kernel { cpu_rope_fn *rope; } cpu_rope_kernel;
 typedef struct cpu_layer_norm_kernel { cpu_layer_norm_fn *layer_norm; } cpu_layer_norm_kernel;
 typedef struct cpu_gelu_kernel { cpu_gelu_fn *gelu; } cpu_gelu_kernel;
 typedef struct cpu_add_gated_kernel { cpu_add_gated_fn *add_gated; } cpu_add_gated_kernel;
-/* ATTENTION: one block of up to 64 keys for one query head: n_key keys (1..64) of k [64 keys fastest][d_head] and v [64][d_head] in the cache's type.
- * score = (q . k) * scale, *m = max score (never -0), p = exp(score - m), *l = sum of p, o[d_head] = sum of p v. The chains run over d and over keys, ascending,
- * from +0; *l in 16 sums that are then halved, like the sum of squares of RMS_NORM. */
+/* ATTENTION, SPAN_ATTENTION: n <= CPU_ATTENTION_QUERIES queries meet the keys j of one page whose bit in `visible` (not 0) is set; memory of the others may hold
+ * anything. k and v: a page of one head as lib/kv.h says; q: the query, or what `prepare` made of it. Scores, maximum and sums of the block as docs/numerics.md
+ * says for the type; each query t's sums max[t], sum[t], o[t] are joined with it: M = max(max, m), a = exp(max - M), c = exp(m - M),
+ * sum = fma(l, c, sum * a), o = fma(o_block, c, o * a). Before the first block they are -infinity, 0 and 0. `work`: CPU_ATTENTION_WORK lines to scribble on,
+ * 64-byte aligned. */
+enum { CPU_ATTENTION_QUERIES = 6, CPU_ATTENTION_WORK = 3 * CPU_ATTENTION_QUERIES };
+typedef struct cpu_query { const void *q; float *o, max, sum; } cpu_query;
 typedef struct cpu_attention_kernel {
     sl_type cache_type;
-    void (*block)(int64_t d_head, int n_key, const float *q, const void *k, const void *v, float scale, float *m, float *l, float *o);
-    /* o = fma(o_block, c, o * a) elementwise: joins a block's sums to those before it. */
-    void (*merge)(int64_t d_head, const float *o_block, float c, float a, float *o);
-} cpu_attention_kernel;
-
-/* SPAN_ATTENTION: n <= CPU_SPAN_QUERIES queries meet the keys j of one page whose bit in `visible` (not 0) is set; k and v as in ATTENTION, but f32. Scores,
- * maximum and sums of the block as there; each query t's sums max[t], sum[t], o[t] are joined with it: M = max(max, m), a = exp(max - M), c = exp(m - M),
- * sum = fma(l, c, sum * a), o = fma(o_block, c, o * a). Before the first block they are -infinity, 0 and 0. */
-enum { CPU_SPAN_QUERIES = 6 };
-typedef struct cpu_span_state { const float *q; float *o, max, sum; } cpu_span_state;
-typedef struct cpu_span_kernel {
-    sl_type cache_type;
     int n_query;                /* queries of one task */
-    /* n numbers of a page, to f32; NULL where the page itself will do. */
-    void (*widen)(int64_t n, const void *from, float *to);
-    void (*block)(int64_t d_head, int n, cpu_span_state *queries, const float *k, const float *v, uint64_t visible, float scale);
-} cpu_span_kernel;
+    /* A query of n numbers to cpu_query_bytes(n) bytes; 1 if one is not finite. NULL: as it is. */
+    int (*prepare)(int64_t n, const float *q, void *to);
+    void (*block)(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, uint64_t visible, float scale, float (*work)[SL_PAGE_KEYS]);
+} cpu_attention_kernel;
+static inline size_t cpu_query_bytes(int64_t d_head) { return (size_t)(d_head + 31) / 32 * 32 * sizeof(float); }
+
+/* In pages of Q8_0: bytes of 32 d of 64 keys, and where their scales begin. */
+enum { CPU_Q8_SCALES = 32 * SL_PAGE_KEYS, CPU_Q8_BYTES = CPU_Q8_SCALES + 2 * SL_PAGE_KEYS };
 
 /* ---- outer loops: what sl_impl.accepts, scratch and run point to; one trio per operation, the kernel makes the level ---- */
 #define CPU_OUTER(op) \
@@ -173,6 +169,8 @@ CPU_OUTER(scale) CPU_OUTER(add_to) CPU_OUTER(silu_mul) CPU_OUTER(rope_angles) CP
 CPU_OUTER(cache_write) CPU_OUTER(attention) CPU_OUTER(route) CPU_OUTER(expert_sum)
 CPU_OUTER(layer_norm) CPU_OUTER(gelu) CPU_OUTER(add_gated) CPU_OUTER(copy_to) CPU_OUTER(span_attention)
 #undef CPU_OUTER
+/* What both operations share (attention.c): tokens see the spans of the call, which have been checked. */
+sl_status cpu_attend_spans(const cpu_attention_kernel *kernel, void *device, const sl_op_args *args);
 /* For operations that take every shape that op.c lets through. */
 int cpu_any_accepts(const sl_impl *self, void *device, const sl_op_args *args);
 

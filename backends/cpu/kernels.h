@@ -79,16 +79,18 @@ static inline float cpu_halve(float s[16])
     SL_ROW(OP_ADD_TO, { SL_OP_ADD_TO, "add_to/" text, -1, level, cpu_add_to_accepts, NULL, cpu_add_to_run, &kernel_add },)                         \
     SL_ROW(OP_SILU_MUL, { SL_OP_SILU_MUL, "silu_mul/" text, -1, level, cpu_silu_mul_accepts, NULL, cpu_silu_mul_run, &kernel_silu_mul },)          \
     SL_ROW(OP_ROPE, { SL_OP_ROPE, "rope/" text, -1, level, cpu_rope_accepts, NULL, cpu_rope_run, &kernel_rope },)                                  \
-    SL_ROW(OP_ATTENTION, { SL_OP_ATTENTION, "attention/f32/" text, -1, level, cpu_attention_accepts, cpu_attention_scratch, cpu_attention_run,     \
-                           &kernel_attention_f32 },                                                                                                \
-           { SL_OP_ATTENTION, "attention/f16/" text, -1, level, cpu_attention_accepts, cpu_attention_scratch, cpu_attention_run,                   \
-             &kernel_attention_f16 },)                                                                                                             \
     SL_ROW(OP_LAYER_NORM, { SL_OP_LAYER_NORM, "layer_norm/" text, -1, level, cpu_layer_norm_accepts, NULL, cpu_layer_norm_run, &kernel_layer_norm },) \
     SL_ROW(OP_GELU, { SL_OP_GELU, "gelu/" text, -1, level, cpu_gelu_accepts, NULL, cpu_gelu_run, &kernel_gelu },)                                  \
     SL_ROW(OP_ADD_GATED, { SL_OP_ADD_GATED, "add_gated/" text, -1, level, cpu_add_gated_accepts, NULL, cpu_add_gated_run, &kernel_add_gated },)    \
-    SL_ROW(OP_SPAN_ATTENTION, { SL_OP_SPAN_ATTENTION, "span_attention/f32/" text, -1, level, cpu_span_attention_accepts, cpu_span_attention_scratch, \
-                                cpu_span_attention_run, &kernel_span_f32 },                                                                        \
-           { SL_OP_SPAN_ATTENTION, "span_attention/f16/" text, -1, level, cpu_span_attention_accepts, cpu_span_attention_scratch,                  \
-             cpu_span_attention_run, &kernel_span_f16 },)
+    CPU_ATTENTION_IMPLS(f32, level, text, kernel_attention_f32)                                                                                    \
+    CPU_ATTENTION_IMPLS(f16, level, text, kernel_attention_f16)                                                                                    \
+    CPU_ATTENTION_IMPLS(bf16, level, text, kernel_attention_bf16)                                                                                  \
+    CPU_ATTENTION_IMPLS(q8_0, level, text, kernel_attention_q8_0)
+/* Both kinds of attention to a cache of one type. */
+#define CPU_ATTENTION_IMPLS(stem, level, text, kernel)                                                                                             \
+    SL_ROW(OP_ATTENTION, { SL_OP_ATTENTION, "attention/" #stem "/" text, -1, level, cpu_attention_accepts, cpu_attention_scratch, cpu_attention_run, \
+                           &kernel },)                                                                                                             \
+    SL_ROW(OP_SPAN_ATTENTION, { SL_OP_SPAN_ATTENTION, "span_attention/" #stem "/" text, -1, level, cpu_span_attention_accepts,                     \
+                                cpu_span_attention_scratch, cpu_span_attention_run, &kernel },)
 
 #endif

@@ -17,6 +17,8 @@
  *   f_top(a, b)                        the larger of |a| and |b| by their bits, so that NaN and infinity win
  *   f_store_int8(to, x)                LANES integers to the nearest of x, ties to even
  *   f_int(a)                           dwords to float
+ *   PIN(v)                             an empty asm that v goes through, in order: compilers reassociate sums until they run out of registers
+ * and what kernels_cache.h names.
  *
  * Tails shorter than a register take the scalar steps, which are the definition. */
 #ifndef CPU_KERNELS_LANES_H
@@ -458,11 +460,12 @@ CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
 CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu };
 CPU_KERNEL cpu_add_gated_kernel kernel_add_gated = { add_gated };
-CPU_KERNEL cpu_span_kernel kernel_span_f32 = { SL_TYPE_F32, 48, NULL, span_block }, kernel_span_f16 = { SL_TYPE_F16, 48, widen_f16, span_block };
 CPU_KERNEL cpu_add_kernel kernel_add = { add };
 CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
 CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };
-CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
+CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, 48, NULL, attention_f32 }, kernel_attention_f16 = { SL_TYPE_F16, 48, NULL, attention_f16 };
+CPU_KERNEL cpu_attention_kernel kernel_attention_bf16 = { SL_TYPE_BF16, 48, prepare_bf16, attention_bf16 };
+CPU_KERNEL cpu_attention_kernel kernel_attention_q8_0 = { SL_TYPE_Q8_0, 48, quantize_a32, attention_q8_0 };
 
 #define LANES_IMPLS(level, text)                                                                                                                   \
     SL_ROW(TYPE_F32, CPU_FLOAT_IMPLS(F32, f32, level, text, kernel_f32))                                                                           \

@@ -162,54 +162,13 @@ static void rope(int64_t n, float *x, const float *angles)
 
 /* ---- attention ---- */
 
-/* Scores of n_key keys to p, their maximum and sum. */
-static void softmax(int n_key, float scale, float p[SL_PAGE_KEYS], float *m, float *l)
-{
-    float top = p[0] * scale, s[16] = { 0 };
-    for (int j = 0; j < n_key; j++) {
-        p[j] *= scale;
-        top = p[j] > top ? p[j] : top;
-    }
-    *m = top + 0.0f;
-    for (int j = 0; j < n_key; j++) {
-        p[j] = sl_exp(p[j] - *m);
-        s[j % 16] += p[j];
-    }
-    *l = cpu_halve(s);
-}
-
 static float load_f32(const void *x, int64_t i) { return ((const float *)x)[i]; }
 static float load_f16(const void *x, int64_t i) { return sl_half_to_float(((const uint16_t *)x)[i]); }
 
-#define ATTENTION(stem)                                                                                                                            \
-    static void attention_##stem(int64_t d_head, int n_key, const float *q, const void *k, const void *v, float scale, float *m, float *l, float *o) \
-    {                                                                                                                                              \
-        float p[SL_PAGE_KEYS] = { 0 };                                                                                                             \
-        for (int64_t d = 0; d < d_head; d++)                                                                                                       \
-            for (int j = 0; j < n_key; j++)                                                                                                        \
-                p[j] = sl_fma(q[d], load_##stem(k, SL_PAGE_KEYS * d + j), p[j]);                                                                   \
-        softmax(n_key, scale, p, m, l);                                                                                                            \
-        for (int64_t d = 0; d < d_head; d++)                                                                                                       \
-            o[d] = 0.0f;                                                                                                                           \
-        for (int j = 0; j < n_key; j++)                                                                                                            \
-            for (int64_t d = 0; d < d_head; d++)                                                                                                   \
-                o[d] = sl_fma(p[j], load_##stem(v, d_head * j + d), o[d]);                                                                         \
-    }
-ATTENTION(f32)
-ATTENTION(f16)
-
-static void merge(int64_t d_head, const float *o_block, float c, float a, float *o)
-{
-    for (int64_t d = 0; d < d_head; d++)
-        o[d] = sl_fma(o_block[d], c, o[d] * a);
-}
-
-/* ---- attention to spans of keys ---- */
-
 static int is_visible(uint64_t visible, int j) { return (int)(visible >> j & 1); }
 
-/* Scores of the visible keys to p, their maximum and sum; the others stay out of both. */
-static void span_softmax(uint64_t visible, float scale, float p[SL_PAGE_KEYS], float *m, float *l)
+/* Scores of the visible keys to p, their maximum and sum; the others stay out of both. b16: p is rounded for bf16 arithmetic. */
+static void softmax(uint64_t visible, float scale, int b16, float p[SL_PAGE_KEYS], float *m, float *l)
 {
     float top = sl_float(0xff800000u), s[16] = { 0 };
     for (int j = 0; j < SL_PAGE_KEYS; j++)
@@ -221,37 +180,129 @@ static void span_softmax(uint64_t visible, float scale, float p[SL_PAGE_KEYS], f
     for (int j = 0; j < SL_PAGE_KEYS; j++)
         if (is_visible(visible, j)) {
             p[j] = sl_exp(p[j] - *m);
+            p[j] = b16 ? sl_bf16_to_float(sl_float_to_b16(p[j])) : p[j];
             s[j % 16] += p[j];
         }
     *l = cpu_halve(s);
 }
 
-static void span_block(int64_t d_head, int n, cpu_span_state *queries, const float *k, const float *v, uint64_t visible, float scale)
+/* Scores to p, all other keys 0; the query's maximum and sum joined. *a, *c: the factors of its o and of the block's. */
+static void join_weights(cpu_query *t, uint64_t visible, float scale, int b16, float p[SL_PAGE_KEYS], float *a, float *c)
 {
-    for (cpu_span_state *t = queries; t < queries + n; t++) {
-        float p[SL_PAGE_KEYS] = { 0 }, m, l;
-        for (int64_t d = 0; d < d_head; d++)
-            for (int j = 0; j < SL_PAGE_KEYS; j++)
-                if (is_visible(visible, j))
-                    p[j] = sl_fma(t->q[d], k[SL_PAGE_KEYS * d + j], p[j]);
-        span_softmax(visible, scale, p, &m, &l);
-        const float most = t->max > m ? t->max : m, a = sl_exp(t->max - most), c = sl_exp(m - most);
-        t->max = most;
-        t->sum = sl_fma(l, c, t->sum * a);
-        for (int64_t d = 0; d < d_head; d++) {
-            float o = 0.0f;
-            for (int j = 0; j < SL_PAGE_KEYS; j++)
-                if (is_visible(visible, j))
-                    o = sl_fma(p[j], v[d_head * j + d], o);
-            t->o[d] = sl_fma(o, c, t->o[d] * a);
+    float m, l;
+    softmax(visible, scale, b16, p, &m, &l);
+    const float most = t->max > m ? t->max : m;
+    *a = sl_exp(t->max - most);
+    *c = sl_exp(m - most);
+    t->max = most;
+    t->sum = sl_fma(l, *c, t->sum * *a);
+}
+
+#define ATTENTION(stem)                                                                                                                            \
+    static void attention_##stem(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, uint64_t visible, float scale,           \
+                                 float (*work)[SL_PAGE_KEYS])                                                                                      \
+    {                                                                                                                                              \
+        (void)work;                                                                                                                                \
+        for (cpu_query *t = queries; t < queries + n; t++) {                                                                                       \
+            float p[SL_PAGE_KEYS] = { 0 }, a, c;                                                                                                   \
+            for (int64_t d = 0; d < d_head; d++)                                                                                                   \
+                for (int j = 0; j < SL_PAGE_KEYS; j++)                                                                                             \
+                    if (is_visible(visible, j))                                                                                                    \
+                        p[j] = sl_fma(((const float *)t->q)[d], load_##stem(k, SL_PAGE_KEYS * d + j), p[j]);                                       \
+            join_weights(t, visible, scale, 0, p, &a, &c);                                                                                         \
+            for (int64_t d = 0; d < d_head; d++) {                                                                                                 \
+                float o = 0.0f;                                                                                                                    \
+                for (int j = 0; j < SL_PAGE_KEYS; j++)                                                                                             \
+                    if (is_visible(visible, j))                                                                                                    \
+                        o = sl_fma(p[j], load_##stem(v, d_head * j + d), o);                                                                       \
+                t->o[d] = sl_fma(o, c, t->o[d] * a);                                                                                               \
+            }                                                                                                                                      \
+        }                                                                                                                                          \
+    }
+ATTENTION(f32)
+ATTENTION(f16)
+
+/* ---- pages of bf16: chains over even and odd d, over even and odd keys ---- */
+
+static int prepare_bf16(int64_t n, const float *x, void *to) { return quantize_b16(n, x, to); }
+
+static float bf16_score(int64_t d_head, const sl_block_b16 *q, const uint16_t *k, int j)
+{
+    float s = 0.0f;
+    for (int64_t d = 0; d < d_head; d += 32) {
+        const int n = d_head - d < 32 ? (int)(d_head - d) : 32;
+        uint16_t w[32];
+        for (int i = 0; i < n; i++)
+            w[i] = k[((d + i) / 2 * SL_PAGE_KEYS + j) * 2 + i % 2];
+        s = sl_dot_b16(w, q[d / 32].v, n, s);
+    }
+    return s;
+}
+
+/* Keys that are not visible count as zeros, which is to leave them out. */
+static float bf16_value(int64_t d_head, const float p[SL_PAGE_KEYS], const uint16_t *v, int64_t d, uint64_t visible)
+{
+    float o = 0.0f;
+    for (int first = 0; first < SL_PAGE_KEYS; first += 32) {
+        uint16_t w[32], x[32];
+        for (int i = 0; i < 32; i++) {
+            const int j = first + i, seen = is_visible(visible, j);
+            w[i] = seen ? v[(d_head * (j / 2) + d) * 2 + j % 2] : 0;
+            x[i] = seen ? sl_float_to_b16(p[j]) : 0;
         }
+        o = sl_dot_b16(w, x, 32, o);
+    }
+    return o;
+}
+
+static void attention_bf16(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, uint64_t visible, float scale, float (*work)[SL_PAGE_KEYS])
+{
+    (void)work;
+    for (cpu_query *t = queries; t < queries + n; t++) {
+        float p[SL_PAGE_KEYS] = { 0 }, a, c;
+        for (int j = 0; j < SL_PAGE_KEYS; j++)
+            if (is_visible(visible, j))
+                p[j] = bf16_score(d_head, t->q, k, j);
+        join_weights(t, visible, scale, 1, p, &a, &c);
+        for (int64_t d = 0; d < d_head; d++)
+            t->o[d] = sl_fma(bf16_value(d_head, p, v, d, visible), c, t->o[d] * a);
     }
 }
 
-static void widen_f16(int64_t n, const void *from, float *to)
+/* ---- pages of q8_0: integers and scales per 32 of d ---- */
+
+static float q8_0_scale(const uint8_t *block, int j) { return sl_load_half(block + CPU_Q8_SCALES + 2 * j); }
+
+static float q8_0_score(int64_t d_head, const sl_block_a32 *q, const uint8_t *k, int j)
 {
-    for (int64_t i = 0; i < n; i++)
-        to[i] = load_f16(from, i);
+    float s = 0.0f;
+    for (int64_t b = 0; b < d_head / 32; b++, k += CPU_Q8_BYTES) {
+        int32_t sum = 0;
+        for (int i = 0; i < 32; i++)
+            sum += (int8_t)k[i / 4 * 4 * SL_PAGE_KEYS + 4 * j + i % 4] * q[b].q[i];
+        s = sl_fma(q8_0_scale(k, j) * q[b].d, (float)sum, s);
+    }
+    return s;
+}
+
+static void attention_q8_0(int64_t d_head, int n, cpu_query *queries, const void *k, const void *values, uint64_t visible, float scale, float (*work)[SL_PAGE_KEYS])
+{
+    (void)work;
+    for (cpu_query *t = queries; t < queries + n; t++) {
+        float p[SL_PAGE_KEYS] = { 0 }, a, c;
+        for (int j = 0; j < SL_PAGE_KEYS; j++)
+            if (is_visible(visible, j))
+                p[j] = q8_0_score(d_head, t->q, k, j);
+        join_weights(t, visible, scale, 0, p, &a, &c);
+        for (int64_t d = 0; d < d_head; d++) {
+            const uint8_t *v = (const uint8_t *)values + d / 32 * CPU_Q8_BYTES;
+            float o = 0.0f;
+            for (int j = 0; j < SL_PAGE_KEYS; j++)
+                if (is_visible(visible, j))
+                    o = sl_fma(p[j], q8_0_scale(v, j) * (float)(int8_t)v[32 * j + d % 32], o);
+            t->o[d] = sl_fma(o, c, t->o[d] * a);
+        }
+    }
 }
 
 /* ---- the rows of this level ---- */
@@ -268,11 +319,11 @@ CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
 CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu };
 CPU_KERNEL cpu_add_gated_kernel kernel_add_gated = { add_gated };
-CPU_KERNEL cpu_span_kernel kernel_span_f32 = { SL_TYPE_F32, 1, NULL, span_block }, kernel_span_f16 = { SL_TYPE_F16, 1, widen_f16, span_block };
 CPU_KERNEL cpu_add_kernel kernel_add = { add };
 CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
 CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };
-CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, attention_f32, merge }, kernel_attention_f16 = { SL_TYPE_F16, attention_f16, merge };
+CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, 1, NULL, attention_f32 }, kernel_attention_f16 = { SL_TYPE_F16, 1, NULL, attention_f16 };
+CPU_KERNEL cpu_attention_kernel kernel_attention_bf16 = { SL_TYPE_BF16, 1, prepare_bf16, attention_bf16 }, kernel_attention_q8_0 = { SL_TYPE_Q8_0, 1, quantize_a32, attention_q8_0 };
 
 #define ROWS_NONE(NAME, stem)
 #define ROWS_F32(NAME, stem) CPU_FLOAT_IMPLS(NAME, stem, LEVEL, LEVEL_TEXT, kernel_##stem)

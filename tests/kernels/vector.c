@@ -161,90 +161,6 @@ static void case_rope(uint64_t *seed, const sl_impl *row, const sl_impl *referen
     }
 }
 
-/* One block in binary64. */
-static void exact_attention(int64_t d_head, int n_key, const float *q, const float *k, const float *v, float scale, double *m, double *l, double *o)
-{
-    double p[SL_PAGE_KEYS];
-    *m = -INFINITY;
-    for (int j = 0; j < n_key; j++) {
-        p[j] = 0;
-        for (int64_t d = 0; d < d_head; d++)
-            p[j] += (double)q[d] * k[SL_PAGE_KEYS * d + j];
-        p[j] *= scale;
-        *m = p[j] > *m ? p[j] : *m;
-    }
-    *l = 0;
-    for (int64_t d = 0; d < d_head; d++)
-        o[d] = 0;
-    for (int j = 0; j < n_key; j++) {
-        p[j] = exp(p[j] - *m);
-        *l += p[j];
-        for (int64_t d = 0; d < d_head; d++)
-            o[d] += p[j] * v[d_head * j + d];
-    }
-}
-
-/* Keys past n_key hold numbers that must not count; the outputs, that nothing but d_head numbers is written. */
-static void case_attention(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
-{
-    static const int64_t heads[] = { 1, 2, 7, 8, 16, 24, 32, 40, 64, 80, 96, 128, 136, 256 };
-    enum { MAX_HEAD = 256 };
-    const cpu_attention_kernel *kernel = row->kernel, *ref = reference->kernel;
-    const int half = kernel->cache_type == SL_TYPE_F16;
-    float *k = malloc(SL_PAGE_KEYS * MAX_HEAD * sizeof *k), *v = malloc(SL_PAGE_KEYS * MAX_HEAD * sizeof *v);
-    for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
-        for (int n_key = 1; n_key <= SL_PAGE_KEYS; n_key += n_key < 18 || n_key > 61 ? 1 : 5) {
-            const int64_t d_head = heads[h], n = SL_PAGE_KEYS * d_head;
-            const size_t bytes = (size_t)n * (half ? 2 : 4);
-            float q[MAX_HEAD], got[MAX_HEAD + CANARIES], want[MAX_HEAD], gm = 1, gl = 1, wm = 2, wl = 2;
-            uint8_t *kc = malloc(bytes), *vc = malloc(bytes);       /* exactly as large as a page */
-            const float scale = 1.0f / sqrtf((float)d_head), size = n_key % 4 == 0 ? 100.0f : 1.0f;
-            for (int64_t d = 0; d < d_head; d++)
-                q[d] = n_key == 3 ? 0.0f : random_float(seed) * size;
-            for (int64_t i = 0; i < n; i++) {
-                const int unused_k = i % SL_PAGE_KEYS >= n_key, unused_v = i / d_head >= n_key;
-                k[i] = unused_k ? (n_key % 2 ? 0.0f : 1000.0f) : n_key == 2 ? -0.0f : random_float(seed) * (n_key == 5 ? 0x1p-20f : 4.0f);
-                v[i] = unused_v ? 1000.0f : random_float(seed);
-                const uint16_t kh = sl_float_to_half(k[i]), vh = sl_float_to_half(v[i]);
-                memcpy(kc + (size_t)i * (half ? 2 : 4), half ? (const void *)&kh : &k[i], half ? 2 : 4);
-                memcpy(vc + (size_t)i * (half ? 2 : 4), half ? (const void *)&vh : &v[i], half ? 2 : 4);
-                if (half) {
-                    k[i] = sl_half_to_float(kh);
-                    v[i] = sl_half_to_float(vh);
-                }
-            }
-            if (n_key == 9 && !half)        /* scores that are -0 and +0 by turns: the maximum is +0 on every level */
-                for (int64_t i = 0; i < n; i++) {
-                    q[i / SL_PAGE_KEYS] = i / SL_PAGE_KEYS ? 0.0f : -0x1p-149f;
-                    k[i] = i < SL_PAGE_KEYS && i % 2 == 0 ? 0.25f : 0.0f;
-                    memcpy(kc + (size_t)i * 4, &k[i], 4);
-                }
-            fill(got, MAX_HEAD + CANARIES);
-            ref->block(d_head, n_key, q, kc, vc, scale, &wm, &wl, want);
-            kernel->block(d_head, n_key, q, kc, vc, scale, &gm, &gl, got);
-            expect_same(row->label, &gm, &wm, 1, 1);
-            expect_same(row->label, &gl, &wl, 1, 1);
-            expect_same(row->label, got, want, (size_t)d_head, (size_t)d_head + CANARIES);
-            double m, l, o[MAX_HEAD];
-            exact_attention(d_head, n_key, q, k, v, scale, &m, &l, o);
-            const double score_error = size * 4 * sqrt((double)d_head) * 0x1p-20;       /* the scores' own rounding */
-            expect_near(row->label, wm, m, 2, score_error);
-            expect_near(row->label, wl, l, 64, l * 2 * score_error);
-            for (int64_t d = 0; d < d_head; d++)
-                expect_near(row->label, want[d], o[d], 0, l * (2 * score_error + 0x1p-18));
-            for (int64_t d = 0; d < d_head; d++)
-                q[d] = got[d];
-            ref->merge(d_head, want, 0.75f, 1.25f, q);
-            memcpy(want, got, (size_t)d_head * sizeof *want);
-            kernel->merge(d_head, want, 0.75f, 1.25f, got);
-            expect_same(row->label, got, q, (size_t)d_head, (size_t)d_head + CANARIES);
-            free(kc);
-            free(vc);
-        }
-    free(k);
-    free(v);
-}
-
 static void case_layer_norm(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
 {
     const cpu_layer_norm_kernel *k = row->kernel, *ref = reference->kernel;
@@ -322,35 +238,93 @@ static uint64_t random_visible(uint64_t *seed)
     return kind == 0 ? ~(uint64_t)0 : kind == 1 ? (uint64_t)1 << at : kind == 2 ? ~(uint64_t)0 >> at : kind == 3 ? ~(uint64_t)0 >> at << (at / 2) : some | (uint64_t)1 << at;
 }
 
-enum { SPAN_HEAD = 136, SPAN_BLOCKS = 3 };
+enum { MAX_HEAD = 256, BLOCKS = 3 };
 
-/* Three blocks, one after the other, of every number of queries; keys that nobody sees are NaN. */
-static void span_blocks(uint64_t *seed, const sl_impl *row, const sl_impl *reference, int64_t d_head, int n)
+/* ---- pages, as lib/kv.h says ---- */
+
+/* Fills a page of keys (of_keys 1) or values: numbers in (-size, size) where a key is visible, NaN, infinite or any bytes elsewhere. exact[key * d_head + d]: the
+ * numbers that are stored. */
+static void random_page(uint64_t *seed, sl_type type, int64_t d_head, int of_keys, uint64_t visible, float size, uint8_t *page, float *exact)
 {
-    const cpu_span_kernel *kernel = row->kernel, *ref = reference->kernel;
-    float q[CPU_SPAN_QUERIES][SPAN_HEAD], got[CPU_SPAN_QUERIES][SPAN_HEAD + CANARIES], want[CPU_SPAN_QUERIES][SPAN_HEAD + CANARIES];
-    cpu_span_state g[CPU_SPAN_QUERIES], w[CPU_SPAN_QUERIES];
-    double m[CPU_SPAN_QUERIES], l[CPU_SPAN_QUERIES], o[CPU_SPAN_QUERIES][SPAN_HEAD] = { { 0 } };
-    const size_t bytes = (size_t)(SL_PAGE_KEYS * d_head) * sizeof(float);
-    const float scale = 1.0f / sqrtf((float)d_head);
-    float *k = malloc(bytes), *v = malloc(bytes);          /* exactly as large as a page */
+    static const float bad[] = { NAN, INFINITY, -INFINITY, 60000 };
+    for (int64_t j = 0; j < SL_PAGE_KEYS; j++)
+        for (int64_t d = 0; d < d_head; d++) {
+            const int seen = (int)(visible >> j & 1);
+            const float x = seen ? random_float(seed) * size : bad[random_below(seed, 4)];
+            const int64_t plain = of_keys ? SL_PAGE_KEYS * d + j : d_head * j + d;
+            float *to = exact + j * d_head + d;
+            if (type == SL_TYPE_F32)
+                memcpy(page + 4 * plain, &x, 4), *to = x;
+            else if (type == SL_TYPE_F16) {
+                const uint16_t half = sl_float_to_half(x);
+                memcpy(page + 2 * plain, &half, 2), *to = sl_half_to_float(half);
+            } else if (type == SL_TYPE_BF16) {
+                const uint16_t b = seen ? sl_float_to_b16(x) : sl_float_to_bf16(x);
+                memcpy(page + (of_keys ? (d / 2 * SL_PAGE_KEYS + j) * 4 + d % 2 * 2 : (j / 2 * d_head + d) * 4 + j % 2 * 2), &b, 2), *to = sl_bf16_to_float(b);
+                if (of_keys && d == d_head - 1 && d % 2 == 0)
+                    memset(page + (d / 2 * SL_PAGE_KEYS + j) * 4 + 2, 0, 2);
+            } else {
+                uint8_t *block = page + d / 32 * CPU_Q8_BYTES;
+                const int8_t q = (int8_t)((int)random_below(seed, 255) - 127);
+                uint16_t scale = sl_float_to_half(seen ? size / 127 * (1.0f + (float)(j * 7 % 5)) / 5 : x);
+                memcpy(block + (of_keys ? d % 32 / 4 * 4 * SL_PAGE_KEYS + 4 * j + d % 4 : 32 * j + d % 32), &q, 1);
+                memcpy(block + CPU_Q8_SCALES + 2 * j, &scale, 2), *to = (float)q * sl_half_to_float(scale);
+            }
+        }
+}
+
+static size_t page_bytes(sl_type type, int64_t d_head)
+{
+    return type == SL_TYPE_Q8_0 ? (size_t)d_head / 32 * CPU_Q8_BYTES : (size_t)((type == SL_TYPE_BF16 ? (d_head + 1) / 2 * 2 : d_head) * SL_PAGE_KEYS) * (type == SL_TYPE_F32 ? 4 : 2);
+}
+
+/* The query as the type's arithmetic takes it. */
+static void exact_query(sl_type type, int64_t d_head, const float *q, double *to)
+{
+    for (int64_t d = 0; d < d_head; d++) {
+        sl_block_a32 block;
+        if (type == SL_TYPE_Q8_0)
+            sl_quantize_a32(q + d / 32 * 32, &block);
+        to[d] = type == SL_TYPE_BF16 ? sl_bf16_to_float(sl_float_to_b16(q[d])) : type == SL_TYPE_Q8_0 ? (double)block.d * block.q[d % 32] : q[d];
+    }
+}
+
+/* Three blocks, one after the other, of n queries; keys that nobody sees are NaN. */
+static void attention_blocks(uint64_t *seed, const sl_impl *row, const sl_impl *reference, int64_t d_head, int n)
+{
+    static float work[CPU_ATTENTION_WORK][SL_PAGE_KEYS] __attribute__((aligned(64)));
+    static uint8_t gq[CPU_ATTENTION_QUERIES][MAX_HEAD * 4], wq[CPU_ATTENTION_QUERIES][MAX_HEAD * 4];
+    static float q[CPU_ATTENTION_QUERIES][MAX_HEAD], got[CPU_ATTENTION_QUERIES][MAX_HEAD + CANARIES], want[CPU_ATTENTION_QUERIES][MAX_HEAD + CANARIES];
+    static double o[CPU_ATTENTION_QUERIES][MAX_HEAD], eq[CPU_ATTENTION_QUERIES][MAX_HEAD];
+    const cpu_attention_kernel *kernel = row->kernel, *ref = reference->kernel;
+    cpu_query g[CPU_ATTENTION_QUERIES], w[CPU_ATTENTION_QUERIES];
+    double m[CPU_ATTENTION_QUERIES], l[CPU_ATTENTION_QUERIES];
+    const size_t bytes = page_bytes(kernel->cache_type, d_head), values = page_bytes(kernel->cache_type == SL_TYPE_BF16 ? SL_TYPE_F16 : kernel->cache_type, d_head);
+    const float scale = 1.0f / sqrtf((float)d_head), size = random_below(seed, 4) ? 2 : 100;
+    uint8_t *k = malloc(bytes), *v = malloc(values);          /* exactly as large as a page */
+    float *ek = malloc((size_t)(SL_PAGE_KEYS * d_head) * sizeof *ek), *ev = malloc((size_t)(SL_PAGE_KEYS * d_head) * sizeof *ev);
     for (int t = 0; t < n; t++) {
-        fill(got[t], SPAN_HEAD + CANARIES);
-        fill(want[t], SPAN_HEAD + CANARIES);
+        fill(got[t], MAX_HEAD + CANARIES);
+        fill(want[t], MAX_HEAD + CANARIES);
         for (int64_t d = 0; d < d_head; d++)
-            q[t][d] = random_float(seed) * 2, got[t][d] = want[t][d] = 0.0f;
-        g[t] = (cpu_span_state) { q[t], got[t], -INFINITY, 0.0f };
-        w[t] = (cpu_span_state) { q[t], want[t], -INFINITY, 0.0f };
+            q[t][d] = random_float(seed) * size, got[t][d] = want[t][d] = random_below(seed, 2) ? 0.0f : -0.0f, want[t][d] = got[t][d], o[t][d] = 0;
+        g[t] = (cpu_query) { q[t], got[t], -INFINITY, 0.0f };
+        w[t] = (cpu_query) { q[t], want[t], -INFINITY, 0.0f };
+        if (kernel->prepare) {
+            assert_int_equal(kernel->prepare(d_head, q[t], gq[t]), 0);
+            assert_int_equal(ref->prepare(d_head, q[t], wq[t]), 0);
+            g[t].q = gq[t], w[t].q = wq[t];
+        }
+        exact_query(kernel->cache_type, d_head, q[t], eq[t]);
         m[t] = -INFINITY, l[t] = 0;
     }
-    for (int b = 0; b < SPAN_BLOCKS; b++) {
+    for (int b = 0; b < BLOCKS; b++) {
         const uint64_t visible = random_visible(seed);
-        for (int64_t i = 0; i < SL_PAGE_KEYS * d_head; i++) {
-            k[i] = visible >> i % SL_PAGE_KEYS & 1 ? random_float(seed) * 4 : NAN;
-            v[i] = visible >> i / d_head & 1 ? random_float(seed) : i % 2 ? INFINITY : NAN;
-        }
-        ref->block(d_head, n, w, k, v, visible, scale);
-        kernel->block(d_head, n, g, k, v, visible, scale);
+        random_page(seed, kernel->cache_type, d_head, 1, visible, random_below(seed, 4) ? 4 : 0x1p-20f, k, ek);
+        random_page(seed, kernel->cache_type, d_head, 0, visible, 1, v, ev);
+        ref->block(d_head, n, w, k, v, visible, scale, work);
+        fill(work[0], CPU_ATTENTION_WORK * SL_PAGE_KEYS);
+        kernel->block(d_head, n, g, k, v, visible, scale, work);
         for (int t = 0; t < n; t++) {
             expect_same(row->label, &g[t].max, &w[t].max, 1, 1);
             expect_same(row->label, &g[t].sum, &w[t].sum, 1, 1);
@@ -360,48 +334,55 @@ static void span_blocks(uint64_t *seed, const sl_impl *row, const sl_impl *refer
                 if (!(visible >> j & 1))
                     continue;
                 for (int64_t d = 0; d < d_head; d++)
-                    s += (double)q[t][d] * k[SL_PAGE_KEYS * d + j];
+                    s += eq[t][d] * ek[j * d_head + d];
                 s *= scale;
                 const double most = fmax(m[t], s), before = exp(m[t] - most), now = exp(s - most);
                 for (int64_t d = 0; d < d_head; d++)
-                    o[t][d] = o[t][d] * before + now * v[d_head * j + d];
+                    o[t][d] = o[t][d] * before + now * ev[j * d_head + d];
                 l[t] = l[t] * before + now, m[t] = most;
             }
         }
     }
+    /* Scores of some size are off by their roundings, and weights with them; bf16 rounds weights to 2^-9. */
     for (int t = 0; t < n; t++)
         for (int64_t d = 0; d < d_head; d++)
-            expect_near(row->label, want[t][d] / w[t].sum, o[t][d] / l[t], 0, 0x1p-17);
-    free(k);
-    free(v);
+            expect_near(row->label, want[t][d] / w[t].sum, o[t][d] / l[t], 0, size / 2 * 0x1p-17 + (kernel->cache_type == SL_TYPE_BF16 ? 0x1p-9 : 0));
+    free(k), free(v), free(ek), free(ev);
 }
 
-static void case_span_attention(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+/* A number that is not finite, wherever it stands, is told. */
+static void queries_that_are_not_finite(uint64_t *seed, const cpu_attention_kernel *kernel, int64_t d_head)
 {
-    static const int64_t heads[] = { 1, 2, 7, 8, 16, 24, 40, 64, 80, 96, 128, 136 };
-    const cpu_span_kernel *kernel = row->kernel, *ref = reference->kernel;
-    for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
-        for (int n = 1; n <= CPU_SPAN_QUERIES; n++)
-            span_blocks(seed, row, reference, heads[h], n);
-    assert_true(!kernel->widen == (kernel->cache_type == SL_TYPE_F32) && !ref->widen == !kernel->widen);
-    uint16_t halves[320];
-    float got[320 + CANARIES], want[320];
-    for (int n = 64; n <= 320 && kernel->widen; n += 64) {
-        for (int i = 0; i < n; i++)
-            halves[i] = (uint16_t)random_next(seed);
-        fill(got, 320 + CANARIES);
-        ref->widen(n, halves, want);
-        kernel->widen(n, halves, got);
-        expect_same(row->label, got, want, (size_t)n, (size_t)n + CANARIES);
-        for (int i = 0; i < n; i++)
-            assert_true(same(want[i], sl_half_to_float(halves[i])));
+    static const float bad[] = { NAN, INFINITY, -INFINITY, 0x1.ffp127f };
+    float q[MAX_HEAD];
+    uint8_t to[MAX_HEAD * 4 + 1];
+    for (size_t b = 0; b < sizeof bad / sizeof *bad && kernel->prepare; b++) {
+        random_floats(seed, q, (size_t)d_head);
+        q[random_below(seed, (uint64_t)d_head)] = bad[b];
+        memset(to, 0x5a, sizeof to);
+        assert_int_equal(kernel->prepare(d_head, q, to), b < 3 || kernel->cache_type == SL_TYPE_BF16);
+        assert_int_equal(to[cpu_query_bytes(d_head)], 0x5a);
+    }
+}
+
+static void case_attention(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    static const int64_t heads[] = { 1, 2, 7, 8, 16, 24, 31, 32, 33, 40, 64, 80, 96, 128, 136, 256 };
+    const cpu_attention_kernel *kernel = row->kernel;
+    for (size_t h = 0; h < sizeof heads / sizeof *heads; h++) {
+        if (kernel->cache_type == SL_TYPE_Q8_0 && heads[h] % 32)
+            continue;
+        for (int n = 1; n <= CPU_ATTENTION_QUERIES; n++)
+            for (int round = 0; round < 3; round++)
+                attention_blocks(seed, row, reference, heads[h], n);
+        queries_that_are_not_finite(seed, kernel, heads[h]);
     }
 }
 
 static op_case *const cases[SL_OP_COUNT] = {
     [SL_OP_QUANTIZE] = case_quantize, [SL_OP_RMS_NORM] = case_rms_norm, [SL_OP_ADD_TO] = case_add_to, [SL_OP_SILU_MUL] = case_silu_mul,
     [SL_OP_ROPE] = case_rope, [SL_OP_ATTENTION] = case_attention, [SL_OP_LAYER_NORM] = case_layer_norm, [SL_OP_GELU] = case_gelu,
-    [SL_OP_ADD_GATED] = case_add_gated, [SL_OP_SPAN_ATTENTION] = case_span_attention,
+    [SL_OP_ADD_GATED] = case_add_gated, [SL_OP_SPAN_ATTENTION] = case_attention,
 };
 
 /* "attention/f16/avx2" and "attention/f16/scalar" are of one kind. */

@@ -52,11 +52,22 @@ INLINE void f_store_int8(int8_t *to, vf x)
 
 INLINE vf f_int(vi a) { return vcvtq_f32_s32(a); }
 
-#include "../kernels_lanes.h"
+INLINE void f_load_pairs(const uint16_t *x, uint32_t mask, vf *even, vf *odd)
+{
+    uint32x4_t pairs = vreinterpretq_u32_u16(vld1q_u16(x));
+    if (mask != UINT32_MAX)
+        pairs = vandq_u32(pairs, vdupq_n_u32(mask));
+    *even = vreinterpretq_f32_u32(vshlq_n_u32(pairs, 16));
+    *odd = vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff0000)));
+}
+INLINE vf f_load_int8(const int8_t *x)
+{
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+}
 
 #define PIN(v) __asm__ volatile("" : "+w"(v))
-
-/* ---- products of quantized weights ---- */
 
 /* Per row: sum plus four products of bytes with the four at x. */
 INLINE int32x4_t i_dot(int32x4_t sum, int8x16_t w, const int8_t *x)
@@ -71,6 +82,14 @@ INLINE int32x4_t i_dot(int32x4_t sum, int8x16_t w, const int8_t *x)
     return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 #endif
 }
+INLINE vi i_bytes(const uint8_t *x) { return vreinterpretq_s32_u8(vld1q_u8(x)); }
+INLINE vi i_bytes_start(const int32_t *sum) { return (void)sum, vdupq_n_s32(0); }
+INLINE vi i_bytes_dot(vi s, vi w, const int8_t *x) { return i_dot(s, vreinterpretq_s8_s32(w), x); }
+
+#include "../kernels_lanes.h"
+
+/* ---- products of quantized weights ---- */
+
 INLINE int8x16_t i_low(uint8x16_t q) { return vreinterpretq_s8_u8(vandq_u8(q, vdupq_n_u8(15))); }
 INLINE int8x16_t i_high(uint8x16_t q) { return vreinterpretq_s8_u8(vshrq_n_u8(q, 4)); }
 /* Byte number g % 4 of every dword: as it is, and as a signed number. */
@@ -211,7 +230,7 @@ INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 #if defined(__ARM_FEATURE_DOTPROD)
 extern const sl_impl cpu_impls_dotprod[];
 extern const size_t cpu_n_impls_dotprod;
-const sl_impl cpu_impls_dotprod[] = { INTERLEAVED_IMPLS(CPU_DOTPROD, "dotprod") { .label = NULL } };     /* the last is no row: all others may be left out, and C knows no empty array */
+const sl_impl cpu_impls_dotprod[] = { INTERLEAVED_IMPLS(CPU_DOTPROD, "dotprod") CPU_ATTENTION_IMPLS(q8_0, CPU_DOTPROD, "dotprod", kernel_attention_q8_0) { .label = NULL } };     /* the last is no row: all others may be left out, and C knows no empty array */
 const size_t cpu_n_impls_dotprod = sizeof cpu_impls_dotprod / sizeof *cpu_impls_dotprod - 1;
 #else
 extern const sl_impl cpu_impls_neon[];

@@ -99,6 +99,20 @@ INLINE vi i_words(vi v, int lo, int hi)     /* into the upper bytes of the words
 }
 INLINE vf f_int(vi a) { return _mm256_cvtepi32_ps(a); }
 
+INLINE void f_load_pairs(const uint16_t *x, uint32_t mask, vf *even, vf *odd)
+{
+    vi pairs = i_load(x);
+    if (mask != UINT32_MAX)
+        pairs = i_and(pairs, _mm256_set1_epi32((int)mask));
+    *even = _mm256_castsi256_ps(i_left(pairs, 16));
+    *odd = _mm256_castsi256_ps(i_and(pairs, _mm256_set1_epi32((int)0xffff0000)));
+}
+INLINE vf f_load_int8(const int8_t *x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)x))); }
+INLINE vi i_bytes(const uint8_t *x) { return i_load(x); }
+INLINE vi i_bytes_start(const int32_t *sum) { return (void)sum, i_word(0); }
+/* 2 * 127 * 127 fits a word. */
+INLINE vi i_bytes_dot(vi s, vi w, const int8_t *x) { return i_madd(s, i_maddubs(i_abs(w), i_sign(i_splat(x), w)), i_word(1)); }
+
 #include "kernels_bytes.h"
 
 #define WIDE(stem) NULL

@@ -91,6 +91,25 @@ INLINE vi i_madd(vi sum, vi a, vi b) { return _mm512_dpwssd_epi32(sum, a, b); }
 INLINE vi i_madd(vi sum, vi a, vi b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
 #endif
 
+INLINE void f_load_pairs(const uint16_t *x, uint32_t mask, vf *even, vf *odd)
+{
+    vi pairs = i_load(x);
+    if (mask != UINT32_MAX)
+        pairs = i_and(pairs, _mm512_set1_epi32((int)mask));
+    *even = _mm512_castsi512_ps(i_left(pairs, 16));
+    *odd = _mm512_castsi512_ps(i_and(pairs, _mm512_set1_epi32((int)0xffff0000)));
+}
+INLINE vf f_load_int8(const int8_t *x) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)x))); }
+#if defined(__AVX512VNNI__)     /* bytes plus 128 are unsigned; sums start at -128 times the sum of x */
+INLINE vi i_bytes(const uint8_t *x) { return _mm512_xor_si512(i_load(x), i_byte((char)-128)); }
+INLINE vi i_bytes_start(const int32_t *sum) { return i_sub32(i_word(0), i_left(i_splat(sum), 7)); }
+INLINE vi i_bytes_dot(vi s, vi w, const int8_t *x) { return _mm512_dpbusd_epi32(s, w, i_splat(x)); }
+#else       /* 2 * 127 * 127 fits a word */
+INLINE vi i_bytes(const uint8_t *x) { return i_load(x); }
+INLINE vi i_bytes_start(const int32_t *sum) { return (void)sum, i_word(0); }
+INLINE vi i_bytes_dot(vi s, vi w, const int8_t *x) { return i_madd(s, i_maddubs(i_abs(w), i_sign(i_splat(x), w)), i_word(1)); }
+#endif
+
 #include "kernels_bytes.h"
 
 #if defined(__AVX512VNNI__)
@@ -213,7 +232,12 @@ const size_t cpu_n_impls_amx = sizeof cpu_impls_amx / sizeof *cpu_impls_amx - 1;
 #else
 extern const sl_impl cpu_impls_avx512vnni[];
 extern const size_t cpu_n_impls_avx512vnni;
-const sl_impl cpu_impls_avx512vnni[] = { INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni") TYPES_IMPLS(CPU_AVX512VNNI, "avx512vnni") { .label = NULL } };
+const sl_impl cpu_impls_avx512vnni[] = {
+    INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni")
+    TYPES_IMPLS(CPU_AVX512VNNI, "avx512vnni")
+    CPU_ATTENTION_IMPLS(q8_0, CPU_AVX512VNNI, "avx512vnni", kernel_attention_q8_0)
+    { .label = NULL }
+};
 const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_impls_avx512vnni - 1;
 #endif
 

@@ -11,8 +11,6 @@
  *   i_abs i_sign(x, w)                 |w| of bytes (128 for -128); x with the sign of w, 0 where w is 0
  *   i_words(v, lo, hi)                 per dword: the bytes number lo and hi of v, sign-extended to words
  *
- *   PIN(v)                             an empty asm that v goes through, in order: compilers reassociate sums until they run out of registers
- *
  * A step serves the rows of one register at a time; `half` counts the registers of 16 rows. */
 #ifndef CPU_KERNELS_BYTES_H
 #define CPU_KERNELS_BYTES_H
