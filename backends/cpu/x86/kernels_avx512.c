@@ -7,6 +7,9 @@
 
 #define LANES 16
 #define MAX_T 8
+#if defined(__AMX_INT8__) || defined(__AMXINT8__)      /* gcc, clang 14 */
+#define CPU_WITH_AMX
+#endif
 #define INLINE static inline __attribute__((always_inline))
 typedef __m512 vf;
 typedef __m512i vi;
@@ -206,7 +209,7 @@ INLINE vi i_scale(vi s, vi e, vi w) { return _mm512_add_epi32(s, _mm512_mullo_ep
 INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w); }
 
 #include "kernels_wide.h"
-#if defined(__AMX_INT8__)
+#if defined(CPU_WITH_AMX)
 #include "kernels_amx.h"
 #include "kernels_amx_32.h"
 #include "kernels_amx_bf16.h"
@@ -218,7 +221,7 @@ INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w
 INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
 
 /* The last is no row: all others may be left out, and C knows no empty array. */
-#if defined(__AMX_INT8__)
+#if defined(CPU_WITH_AMX)
 extern const sl_impl cpu_impls_amx[];
 extern const size_t cpu_n_impls_amx;
 const sl_impl cpu_impls_amx[] = {
