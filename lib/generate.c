@@ -314,6 +314,8 @@ sl_status sl_generate(sl_session *session, const sl_token *prompt, size_t n_ids,
     if (status == SL_OK)
         status = compute_prompt(&run, prompt, n_ids);
     if (status == SL_OK) {
+        if (run.options.sampler)
+            sl_sampler_follow(run.options.sampler, sl_session_tokens(session), run.length);
         status = make_tokens(&run);
         if (sl_session_length(session) > run.length)
             sl_session_step_back(session, run.length);      /* drafts that were not chosen */

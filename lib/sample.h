@@ -11,4 +11,7 @@ sl_status sl_sample_greedy(const float *logits, uint32_t n_vocab, sl_token *id);
 /* Length of the rows that a sampler was made for. */
 uint32_t sl_sampler_vocab(const sl_sampler *sampler);
 
+/* Forgets what was accepted and takes these tokens instead. Generators and the state of steps stay. */
+void sl_sampler_follow(sl_sampler *sampler, const sl_token *ids, size_t n);
+
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sample.c - the steps against reference cases and against plain definitions in libm's arithmetic, the generator against pinned tokens,
- * and everything that must be refused. */
+/* sample.c - chains of the plain steps against their definitions in libm's arithmetic, the generator against pinned tokens, and everything that
+ * must be refused. The other steps: sample_steps.c, sample_history.c; reference cases: sample_reference.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,9 +9,8 @@
 #include <fenv.h>
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
-#include "fixture.h"
-#include "json.h"
 #include "sample.h"
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -25,99 +24,6 @@ static sl_sampler *make(uint32_t n_vocab, uint64_t seed, const struct step *step
     for (size_t i = 0; i < n && steps[i].name; i++)
         assert_int_equal(sl_sampler_add(s, steps[i].name, steps[i].params, steps[i].n), SL_OK);
     return s;
-}
-
-/* ---- reference cases ---- */
-
-/* Name of a step in the cases, and here; and of its parameters. */
-static const struct { const char *type, *name, *params[2]; } step_names[] = {
-    { "temp", "temp", { "temp" } }, { "top_k", "top-k", { "k" } }, { "top_p", "top-p", { "p", "min_keep" } }, { "min_p", "min-p", { "p", "min_keep" } },
-};
-
-/* The chain of a case; 0 steps if it has one that is not built here. */
-static size_t read_chain(const struct json *chain, struct step *steps)
-{
-    size_t n = 0;
-    for (const struct json *j = chain->child; j; j = j->next, n++) {
-        size_t k = 0;
-        while (k < COUNT(step_names) && strcmp(step_names[k].type, json_text(j, "type")) != 0)
-            k++;
-        if (k == COUNT(step_names))
-            return 0;
-        steps[n] = (struct step) { .name = step_names[k].name };
-        for (; steps[n].n < 2 && step_names[k].params[steps[n].n]; steps[n].n++)
-            steps[n].params[steps[n].n] = json_number(j, step_names[k].params[steps[n].n], NAN);
-    }
-    return n;
-}
-
-static void check_ids(const char *name, const struct json *wanted, const sl_token *ids)
-{
-    for (const struct json *j = wanted->child; j; j = j->next, ids++)
-        if ((sl_token)j->number != *ids)
-            fail_msg("%s: token %d instead of %d", name, (int)*ids, (int)j->number);
-}
-
-static int compare_ids(const void *a, const void *b) { return *(const sl_token *)a - *(const sl_token *)b; }
-
-static void check_case(const struct json *c, const float *logits, uint32_t n_vocab, const struct step *steps, size_t n_steps)
-{
-    enum { MOST = 1000 };
-    sl_token ids[MOST];
-    float probs[MOST];
-    size_t n;
-    const char *name = json_text(c, "name");
-    sl_sampler *s = make(n_vocab, 0, steps, n_steps);
-    assert_int_equal(sl_sampler_candidates(s, logits, ids, probs, MOST, &n), SL_OK);
-    if (n != (size_t)json_number(c, "kept", -1))
-        fail_msg("%s on %s: %zu kept", name, json_text(c, "vector"), n);
-    check_ids(name, json_get(c, "ids"), ids);
-    const float *p = probs;
-    for (const struct json *j = json_get(c, "probs")->child; j; j = j->next, p++)
-        if (!(fabs(*p - j->number) <= 1e-5))
-            fail_msg("%s: probability %g instead of %g", name, (double)*p, j->number);
-    const struct json *last = json_get(c, "last_kept"), *all = json_get(c, "kept_ids");
-    if (last)
-        check_ids(name, last, ids + n - last->length);
-    qsort(ids, n, sizeof *ids, compare_ids);
-    if (all)
-        check_ids(name, all, ids);
-    sl_sampler_free(s);
-}
-
-static void matches_the_reference(void **state)
-{
-    (void)state;
-    size_t length, size, n_cases = 0;
-    char *text = (char *)fixture_load("samplers/cases.json", &length);
-    unsigned char *npy = fixture_load("samplers/logits.npy", &size);
-    struct json *root = json_parse(text, length, NULL);
-    assert_non_null(root);
-    uint32_t n_vocab = (uint32_t)json_number(root, "vocab_size", 0);
-    assert_int_equal(n_vocab, 1000);
-    float *rows = malloc(size);
-    memcpy(rows, npy + 10 + npy[8] + 256 * npy[9], size - 10 - npy[8] - 256 * (size_t)npy[9]);
-    for (const struct json *c = json_get(root, "cases")->child; c; c = c->next) {
-        struct step steps[8];
-        size_t n = read_chain(json_get(c, "chain"), steps), row = 0;
-        const struct json *v = json_get(root, "vectors")->child;
-        for (; strcmp(v->text, json_text(c, "vector")) != 0; v = v->next)
-            row++;
-        if (n)
-            check_case(c, rows + row * n_vocab, n_vocab, steps, n), n_cases++;
-    }
-    assert_int_equal(n_cases, 192);
-    size_t row = 0;
-    for (const struct json *g = json_get(root, "greedy")->child; g; g = g->next, row++) {
-        sl_token id;
-        assert_int_equal(sl_sample_greedy(rows + row * n_vocab, n_vocab, &id), SL_OK);
-        assert_int_equal(id, (int)json_number(g, "selected", -1));
-    }
-    assert_int_equal(row, 7);
-    free(rows);
-    free(npy);
-    json_free(root);
-    free(text);
 }
 
 /* ---- against plain definitions ---- */
@@ -479,7 +385,7 @@ static void lists_its_steps(void **state)
         assert_int_equal(sl_sampler_add(s, name, &nothing, 0), SL_OK);
         sl_sampler_free(s);
     }
-    assert_int_equal(n, COUNT(step_names));
+    assert_int_equal(n, 13);
     assert_null(sl_sampler_name(n + 1));
     assert_null(sl_sampler_name(SIZE_MAX));
 }
@@ -498,7 +404,6 @@ int main(void)
         cmocka_unit_test(refuses_misuse),
         cmocka_unit_test(takes_memory_only_when_created),
         cmocka_unit_test(lists_its_steps),
-        cmocka_unit_test(matches_the_reference),        /* last: it ends the program as skipped where there is no reference data */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
