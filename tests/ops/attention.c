@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* CACHE_WRITE and ATTENTION against a softmax over all keys in double precision: several pages in no order, grouped heads, f32 and f16 cache. */
+/* CACHE_WRITE and ATTENTION against a softmax over all keys in double precision: several pages in no order, grouped heads, every cache type,
+ * and memory that holds anything wherever no key was written. */
 #include "ops_harness.h"
 #include "random.h"
 
@@ -14,7 +15,7 @@ typedef struct attending {
     sl_type cache;
 } attending;
 static const int32_t pages[MAX_PAGES] = { 2, 0, 3, 1 };
-static const unsigned char zeros[MAX_PAGES * 64 * 128 * 8 * 4];
+static const unsigned char junk[] = { 0xff, 0xff, 0xff, 0x7f, 0x80, 0xff, 0xff };      /* NaN, mostly, in every type */
 
 /* Keys and values of tokens first .. first + n - 1 to their pages; fused: cut out of rows that hold both. */
 static void write(sl_pass *pass, const attending *a, int64_t first, int64_t n, sl_tensor k_cache, sl_tensor v_cache)
@@ -44,38 +45,32 @@ static void body(sl_pass *pass, void *user, void *out)
     int32_t at[MAX_KEYS];
     for (int64_t i = 0; i < a->n_tok; i++)
         at[i] = (int32_t)(a->n_past + i);
-    sl_tensor k_cache = ops_input(pass, a->cache, SL_PAGE_KEYS, a->d_head, a->n_head_kv, MAX_PAGES, zeros);
-    sl_tensor v_cache = ops_input(pass, a->cache, a->d_head, SL_PAGE_KEYS, a->n_head_kv, MAX_PAGES, zeros);
+    const sl_kv_layer cache = ops_cache_of(pass, a->cache, a->d_head, a->n_head_kv, MAX_PAGES, junk, sizeof junk);
     if (a->n_past)
-        write(pass, a, 0, a->n_past, k_cache, v_cache);
-    write(pass, a, a->n_past, a->n_tok, k_cache, v_cache);
+        write(pass, a, 0, a->n_past, cache.k, cache.v);
+    write(pass, a, a->n_past, a->n_tok, cache.k, cache.v);
     sl_tensor q = ops_input(pass, SL_TYPE_F32, a->d_head * a->n_head, a->n_tok, 1, 1, a->q + a->n_past * a->d_head * a->n_head);
-    sl_pass_output(pass, sl_op_attention(pass, sl_view_heads(q, a->d_head), k_cache, v_cache, sl_pass_input(pass, SL_TYPE_I32, a->n_tok, at),
+    sl_pass_output(pass, sl_op_attention(pass, sl_view_heads(q, a->d_head), cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, a->n_tok, at),
                                          sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages), 1.0f / sqrtf((float)a->d_head)), out);
-}
-
-/* What the cache makes of a number: 11 bits, to nearest, ties to even. */
-static double stored(double x, sl_type cache)
-{
-    int e;
-    if (cache == SL_TYPE_F32)
-        return x;
-    frexp(x, &e);
-    e = e < -13 ? -13 : e;
-    return ldexp(nearbyint(ldexp(x, 11 - e)), e - 11);
 }
 
 static void exact_of(const attending *a, double *out)
 {
-    const int64_t d = a->d_head, kv = a->n_head_kv * d;
+    const int64_t d = a->d_head, kv = a->n_head_kv * d, n = a->n_past + a->n_tok;
+    double *k = malloc((size_t)(n * kv) * sizeof *k), *v = malloc((size_t)(n * kv) * sizeof *v), q[128];
+    for (int64_t i = 0; i < n * kv; i += d) {
+        ops_stored(a->cache, d, a->k + i, k + i);
+        ops_stored(a->cache, d, a->v + i, v + i);
+    }
     for (int64_t t = 0; t < a->n_tok; t++)
         for (int64_t h = 0; h < a->n_head; h++, out += d) {
             const int64_t position = a->n_past + t, of = h / (a->n_head / a->n_head_kv) * d;
             double p[MAX_KEYS], top = -INFINITY, sum = 0;
+            ops_asked(a->cache, d, a->q + (position * a->n_head + h) * d, q);
             for (int64_t key = 0; key <= position; key++) {
                 p[key] = 0;
                 for (int64_t i = 0; i < d; i++)
-                    p[key] += (double)a->q[(position * a->n_head + h) * d + i] * stored(a->k[key * kv + of + i], a->cache);
+                    p[key] += q[i] * k[key * kv + of + i];
                 p[key] /= sqrt((double)d);
                 top = fmax(top, p[key]);
             }
@@ -84,38 +79,41 @@ static void exact_of(const attending *a, double *out)
             for (int64_t i = 0; i < d; i++) {
                 out[i] = 0;
                 for (int64_t key = 0; key <= position; key++)
-                    out[i] += p[key] / sum * stored(a->v[key * kv + of + i], a->cache);
+                    out[i] += p[key] / sum * v[key * kv + of + i];
             }
         }
+    free(k), free(v);
 }
 
 static const struct { int64_t d_head, n_head, n_head_kv, n_past, n_tok, fused; float size; } cases[] = {
     { 24, 8, 2, 0, 130, 0, 1 },         /* 4:1 over three pages */
     { 24, 8, 2, 129, 1, 1, 1 }, { 24, 8, 2, 63, 1, 0, 1 }, { 24, 8, 2, 64, 1, 0, 1 }, { 24, 8, 8, 60, 67, 1, 1 }, { 64, 3, 1, 100, 33, 0, 1 },
-    { 128, 4, 2, 127, 2, 0, 1 }, { 2, 1, 1, 0, 1, 0, 1 }, { 10, 5, 5, 0, 65, 1, 1 }, { 24, 8, 2, 0, 130, 0, 12 },     /* the last: sharp maxima */
+    { 128, 4, 2, 127, 2, 0, 1 }, { 2, 1, 1, 0, 1, 0, 1 }, { 10, 5, 5, 0, 65, 1, 1 }, { 32, 12, 2, 60, 75, 1, 1 }, { 96, 6, 6, 0, 70, 0, 1 },
+    { 24, 8, 2, 0, 130, 0, 12 }, { 64, 8, 2, 0, 130, 0, 12 },     /* the last: sharp maxima */
 };
 
 static void follows_the_definition(void **state)
 {
     (void)state;
-    static const sl_type caches[] = { SL_TYPE_F32, SL_TYPE_F16 };
     uint64_t random = 1;
-    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
-        attending a = { .d_head = cases[i / 2].d_head, .n_head = cases[i / 2].n_head, .n_head_kv = cases[i / 2].n_head_kv, .n_past = cases[i / 2].n_past,
-                        .n_tok = cases[i / 2].n_tok, .fused = cases[i / 2].fused, .cache = caches[i % 2] };
+    for (size_t i = 0; i < OPS_CACHES * sizeof cases / sizeof cases[0]; i++) {
+        const struct ops_cache *cache = &ops_caches[i % OPS_CACHES];
+        if (cases[i / OPS_CACHES].d_head % cache->block)
+            continue;
+        attending a = { .d_head = cases[i / OPS_CACHES].d_head, .n_head = cases[i / OPS_CACHES].n_head, .n_head_kv = cases[i / OPS_CACHES].n_head_kv, .n_past = cases[i / OPS_CACHES].n_past,
+                        .n_tok = cases[i / OPS_CACHES].n_tok, .fused = cases[i / OPS_CACHES].fused, .cache = cache->type };
         const size_t n = (size_t)(a.n_past + a.n_tok), q = n * (size_t)(a.d_head * a.n_head), kv = n * (size_t)(a.d_head * a.n_head_kv);
         const size_t n_out = (size_t)(a.n_tok * a.d_head * a.n_head);
-        float *x = ops_random(q, cases[i / 2].size, &random), *k = ops_random(kv, 2, &random), *v = ops_random(kv, 1, &random), *got = malloc(n_out * sizeof *got);
+        float *x = ops_random(q, cases[i / OPS_CACHES].size, &random), *k = ops_random(kv, 2, &random), *v = ops_random(kv, 1, &random), *got = malloc(n_out * sizeof *got);
         double *exact = malloc(n_out * sizeof *exact);
         char name[96];
-        snprintf(name, sizeof name, "attention/%s, heads of %d, %d:%d, %d after %d", i % 2 ? "f16" : "f32", (int)a.d_head, (int)a.n_head, (int)a.n_head_kv,
+        snprintf(name, sizeof name, "attention/%s, heads of %d, %d:%d, %d after %d", cache->name, (int)a.d_head, (int)a.n_head, (int)a.n_head_kv,
                  (int)a.n_tok, (int)a.n_past);
         a.q = x, a.k = k, a.v = v;
         const ops_case run = { name, body, &a, NULL, 0, n_out * sizeof *got };
         ops_run(&run, got);
         exact_of(&a, exact);
-        /* A score of some `size` is off by its roundings, and its share with it. */
-        ops_close(name, got, exact, n_out, 0, 1e-6 * (1 + (double)cases[i / 2].size * sqrt((double)a.d_head) / 4));
+        ops_close(name, got, exact, n_out, 0, ops_attention_error(cache->type, a.d_head, cases[i / OPS_CACHES].size));
         free(x), free(k), free(v), free(got), free(exact);
     }
 }
@@ -125,17 +123,19 @@ static void alone_or_among_others(void **state)
 {
     (void)state;
     uint64_t random = 2;
-    enum { D = 24, H = 8, KV = 2, N = 130 };
+    enum { D = 32, H = 8, KV = 2, N = 130 };
     float *q = ops_random(N * D * H, 1, &random), *k = ops_random(N * D * KV, 2, &random), *v = ops_random(N * D * KV, 1, &random);
     static float all[N * D * H], one[D * H];
-    attending a = { q, k, v, D, H, KV, 0, N, 0, SL_TYPE_F16 };
-    const ops_case run = { "attention", body, &a, NULL, 0, sizeof all };
-    ops_run(&run, all);
-    for (int64_t t = 1; t < N; t += 16) {
-        attending b = { q, k, v, D, H, KV, t, 1, 0, SL_TYPE_F16 };
-        const ops_case single = { "attention of one", body, &b, NULL, 0, sizeof one };
-        ops_run(&single, one);
-        assert_memory_equal(one, all + t * D * H, sizeof one);
+    for (int c = 0; c < OPS_CACHES; c++) {
+        attending a = { q, k, v, D, H, KV, 0, N, 0, ops_caches[c].type };
+        const ops_case run = { "attention", body, &a, NULL, 0, sizeof all };
+        ops_run(&run, all);
+        for (int64_t t = 1; t < N; t += 16) {
+            attending b = { q, k, v, D, H, KV, t, 1, 0, ops_caches[c].type };
+            const ops_case single = { "attention of one", body, &b, NULL, 0, sizeof one };
+            ops_run(&single, one);
+            assert_memory_equal(one, all + t * D * H, sizeof one);
+        }
     }
     free(q), free(k), free(v);
 }
@@ -144,11 +144,10 @@ static void alone_or_among_others(void **state)
 static void write_at(sl_pass *pass, void *user, void *out)
 {
     static const float x[24];
-    sl_tensor kv = ops_input(pass, SL_TYPE_F32, 24, 1, 1, 1, x), k_cache = ops_input(pass, SL_TYPE_F16, SL_PAGE_KEYS, 24, 1, MAX_PAGES, zeros);
-    sl_tensor v_cache = ops_input(pass, SL_TYPE_F16, 24, SL_PAGE_KEYS, 1, MAX_PAGES, zeros);
-    kv = sl_view_heads(kv, 24);
-    sl_op_cache_write(pass, kv, kv, k_cache, v_cache, sl_pass_input(pass, SL_TYPE_I32, 1, user), sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages));
-    sl_pass_output(pass, k_cache, out);
+    const sl_kv_layer cache = ops_cache_of(pass, SL_TYPE_F16, 24, 1, MAX_PAGES, junk, sizeof junk);
+    const sl_tensor kv = sl_view_heads(ops_input(pass, SL_TYPE_F32, 24, 1, 1, 1, x), 24);
+    sl_op_cache_write(pass, kv, kv, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, 1, user), sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages));
+    sl_pass_output(pass, cache.k, out);
 }
 
 static void positions_that_are_not_there(void **state)
@@ -164,10 +163,56 @@ static void positions_that_are_not_there(void **state)
     }
 }
 
+/* A bf16 or q8_0 cache holds nothing that is not finite, and no such query meets it; so pages may be multiplied whole, with zeros where a key is masked. */
+static void numbers_that_are_not_finite(void **state)
+{
+    (void)state;
+    enum { D = 32, KEYS, VALUES, QUERY };
+    static const struct { sl_type cache; int where; float x; const char *part; } wrong[] = {
+        { SL_TYPE_BF16, KEYS, NAN, "cache_write: position 1" }, { SL_TYPE_BF16, VALUES, INFINITY, "cache_write: position 1" }, { SL_TYPE_BF16, VALUES, -0x1.ffp127f, "cache_write: position 1" },
+        { SL_TYPE_BF16, QUERY, NAN, "attention: token 1" }, { SL_TYPE_BF16, QUERY, 0x1.ffp127f, "attention: token 1" }, { SL_TYPE_Q8_0, KEYS, NAN, "cache_write: position 1" },
+        { SL_TYPE_Q8_0, VALUES, -INFINITY, "cache_write: position 1" }, { SL_TYPE_Q8_0, KEYS, 65520.0f * 127, "cache_write: position 1" }, { SL_TYPE_Q8_0, QUERY, INFINITY, "attention: token 1" },
+    };
+    static float out[2 * D];
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        float x[3][2 * D] = { { 0 } };
+        attending a = { x[2], x[0], x[1], D, 1, 1, 0, 2, 0, wrong[i].cache };
+        const ops_case c = { "not finite", body, &a, NULL, 0, sizeof out };
+        ops_run(&c, out);
+        x[wrong[i].where == KEYS ? 0 : wrong[i].where == VALUES ? 1 : 2][D + 29] = wrong[i].x;
+        ops_run_fails(&c, 0, SL_ERR_NONFINITE, wrong[i].part);
+    }
+}
+
+/* Heads that are not whole blocks. */
+static void heads_that_do_not_fit(void **state)
+{
+    (void)state;
+    sl_kv_layer layer;
+    uint64_t bytes = 0;
+    assert_int_equal(sl_kv_shape(&layer, SL_TYPE_Q8_0, 48, 2, 1, &bytes), SL_ERR_UNSUPPORTED);
+    assert_non_null(strstr(sl_last_error(), "q8_0"));
+    assert_int_equal(sl_kv_shape(&layer, SL_TYPE_Q4_K, 256, 2, 1, &bytes), SL_ERR_UNSUPPORTED);
+    assert_int_equal(bytes, 0);
+    /* Bytes of a page: two tensors, heads of odd size filled up for keys. */
+    static const struct { sl_type type; int64_t d_head; uint64_t bytes; } rows[] = {
+        { SL_TYPE_F32, 24, 2 * 64 * 24 * 4 }, { SL_TYPE_F16, 24, 2 * 64 * 24 * 2 }, { SL_TYPE_BF16, 24, 2 * 64 * 24 * 2 }, { SL_TYPE_BF16, 7, 64 * (8 + 7) * 2 },
+        { SL_TYPE_Q8_0, 64, 2 * 64 * 2 * 34 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        bytes = 5;
+        assert_int_equal(sl_kv_shape(&layer, rows[i].type, rows[i].d_head, 3, 7, &bytes), SL_OK);
+        assert_int_equal(bytes, 5 + 3 * 7 * rows[i].bytes);
+    }
+    assert_int_equal(sl_kv_shape(&layer, SL_TYPE_BF16, INT64_MAX / 64, 3, 7, &bytes), SL_ERR_OVERFLOW);
+    assert_int_equal(sl_kv_shape(&layer, SL_TYPE_Q8_0, 64, 1 << 30, INT64_MAX / 2, &bytes), SL_ERR_OVERFLOW);
+}
+
 static int finish(void **state) { return (void)state, ops_finish("attention"); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(follows_the_definition), cmocka_unit_test(alone_or_among_others), cmocka_unit_test(positions_that_are_not_there) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(follows_the_definition), cmocka_unit_test(alone_or_among_others), cmocka_unit_test(positions_that_are_not_there),
+                                        cmocka_unit_test(numbers_that_are_not_finite), cmocka_unit_test(heads_that_do_not_fit) };
     return cmocka_run_group_tests_name("attention", tests, ops_prepare, finish);
 }

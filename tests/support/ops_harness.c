@@ -2,6 +2,7 @@
 /* ops_harness.c - see ops_harness.h. */
 #include "ops_harness.h"
 
+#include "blocks.h"
 #include "eval.h"
 #include "random_blocks.h"
 
@@ -205,4 +206,71 @@ float *ops_random(size_t n, float size, uint64_t *state)
     for (size_t i = 0; i < n; i++)
         x[i] = size * random_float(state);
     return x;
+}
+
+/* ---- caches ---- */
+
+const struct ops_cache ops_caches[OPS_CACHES] = { { SL_TYPE_F32, "f32", 1 }, { SL_TYPE_F16, "f16", 1 }, { SL_TYPE_BF16, "bf16", 1 }, { SL_TYPE_Q8_0, "q8_0", 32 } };
+
+static void give_memory(sl_pass *pass, sl_tensor *t, const unsigned char *junk, size_t n_junk)
+{
+    const size_t bytes = t->stride[3] * (size_t)t->ne[3];
+    unsigned char *host = malloc(bytes);
+    for (size_t i = 0; i < bytes; i++)
+        host[i] = junk[i % n_junk];
+    t->data = ops_input(pass, SL_TYPE_I8, (int64_t)bytes, 1, 1, 1, host).data;
+    free(host);
+}
+
+sl_kv_layer ops_cache_of(sl_pass *pass, sl_type type, int64_t d_head, int64_t n_head_kv, int64_t n_pages, const unsigned char *junk, size_t n_junk)
+{
+    sl_kv_layer layer;
+    uint64_t bytes = 0;
+    if (sl_kv_shape(&layer, type, d_head, n_head_kv, n_pages, &bytes) != SL_OK)
+        fail_msg("%s", sl_last_error());
+    assert_true(bytes == layer.k.stride[3] * (size_t)n_pages + layer.v.stride[3] * (size_t)n_pages);
+    give_memory(pass, &layer.k, junk, n_junk);
+    give_memory(pass, &layer.v, junk, n_junk);
+    return layer;
+}
+
+/* A number with so many bits, to nearest, ties to even; smallest: the exponent below which it has fewer. */
+static double rounded(double x, int bits, int smallest)
+{
+    int e;
+    frexp(x, &e);
+    e = e < smallest ? smallest : e;
+    return ldexp(nearbyint(ldexp(x, bits - e)), e - bits);
+}
+
+static double bf16_of(double x)
+{
+    const double y = rounded(x, 8, -125);
+    return fabs(y) < 0x1p-40 ? 0 : y;
+}
+
+void ops_stored(sl_type cache, int64_t n, const float *x, double *to)
+{
+    sl_block_a32 b = { .d = 0 };
+    for (int64_t i = 0; i < n; i++) {
+        if (cache == SL_TYPE_Q8_0 && i % 32 == 0)
+            sl_quantize_a32(x + i, &b);
+        to[i] = cache == SL_TYPE_F32 ? x[i] : cache == SL_TYPE_F16 ? rounded(x[i], 11, -13) : cache == SL_TYPE_BF16 ? bf16_of(x[i]) : b.q[i % 32] * rounded(b.d, 11, -13);
+    }
+}
+
+void ops_asked(sl_type cache, int64_t n, const float *q, double *to)
+{
+    sl_block_a32 b = { .d = 0 };
+    for (int64_t i = 0; i < n; i++) {
+        if (cache == SL_TYPE_Q8_0 && i % 32 == 0)
+            sl_quantize_a32(q + i, &b);
+        to[i] = cache == SL_TYPE_BF16 ? bf16_of(q[i]) : cache == SL_TYPE_Q8_0 ? (double)b.q[i % 32] * b.d : q[i];
+    }
+}
+
+double ops_attention_error(sl_type cache, int64_t d_head, double size)
+{
+    /* A score is off by its roundings, and its share with it. bf16 rounds each weight by up to 2^-9. */
+    return 1e-6 * (1 + size * sqrt((double)d_head) / 4) + (cache == SL_TYPE_BF16 ? 0x1p-9 : 0);
 }

@@ -4,6 +4,7 @@
 #ifndef SL_TESTS_OPS_HARNESS_H
 #define SL_TESTS_OPS_HARNESS_H
 
+#include "kv.h"
 #include "op.h"
 
 /* cmocka wants these first. */
@@ -51,6 +52,18 @@ void ops_run_fails(const ops_case *c, int plan, sl_status status, const char *pa
 
 /* A tensor in the arena with n0 * n1 * n2 * n3 elements from the host. */
 sl_tensor ops_input(sl_pass *pass, sl_type type, int64_t n0, int64_t n1, int64_t n2, int64_t n3, const void *host);
+
+/* ---- caches ---- */
+
+enum { OPS_CACHES = 4 };
+extern const struct ops_cache { sl_type type; const char *name; int64_t block; } ops_caches[OPS_CACHES];     /* block: what d_head must be a multiple of */
+/* Keys and values of n_pages pages in the arena, every byte of them from `junk`, repeated. */
+sl_kv_layer ops_cache_of(sl_pass *pass, sl_type type, int64_t d_head, int64_t n_head_kv, int64_t n_pages, const unsigned char *junk, size_t n_junk);
+/* What is kept of n numbers of a key or value; and what attention makes of those of a query. */
+void ops_stored(sl_type cache, int64_t n, const float *x, double *to);
+void ops_asked(sl_type cache, int64_t n, const float *q, double *to);
+/* By how much a weighted mean of numbers up to 1 may be off, with scores of about `size` times the root of d_head / 4. */
+double ops_attention_error(sl_type cache, int64_t d_head, double size);
 
 /* |got - exact| at most relative * |exact| + absolute, for every element; says which is not. */
 void ops_close(const char *name, const float *got, const double *exact, size_t n, double relative, double absolute);
