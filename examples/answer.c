@@ -39,19 +39,67 @@ static int32_t on_text(const char *text, size_t length, sl_token id, void *user)
     return a->error != 0;
 }
 
-/* The chain top-k, top-p, min-p, temp: each step that was asked for. NULL, which is greedy, at temperature 0. */
-static sl_sampler *make_sampler(uint32_t n_vocab, const struct choosing *c)
+/* Wrong numbers for a step are wrong usage: the library knows which are right. */
+static void add_step(sl_sampler *sampler, const char *name, const double *values, size_t n)
 {
-    if (c->temp == 0.0)
-        return NULL;
-    const struct { const char *name; double value; int wanted; } steps[] = {
-        { "top-k", (double)c->top_k, c->top_k > 0 }, { "top-p", c->top_p, c->top_p < 1.0 }, { "min-p", c->min_p, c->min_p > 0.0 }, { "temp", c->temp, 1 },
+    const sl_status status = sl_sampler_add(sampler, name, values, n);
+    if (status == SL_ERR_RANGE || status == SL_ERR_ARGUMENT)
+        usage_error("--%s: %s", name, sl_last_error());
+    must(status);
+}
+
+static void add_biases(sl_sampler *sampler, const struct list *biases)
+{
+    double *values = take(2 * biases->n, sizeof *values);
+    for (size_t i = 0; i < biases->n; i++)
+        if (read_numbers("--logit-bias", biases->texts[i], values + 2 * i, 2) != 2)
+            usage_error("--logit-bias: \"%s\" is not ID,B", biases->texts[i]);
+    if (biases->n)
+        add_step(sampler, "logit-bias", values, 2 * biases->n);
+    free(values);
+}
+
+/* Those that were asked for, which the vocabulary must have, or the usual ones that it has. */
+static void add_breakers(sl_sampler *sampler, const sl_model *model, const struct list *breakers)
+{
+    static const char *const usual[] = { "\n", ":", "\"", "*" };
+    for (size_t i = 0; i < breakers->n; i++)
+        if (*breakers->texts[i])
+            must(sl_sampler_add_breaker(sampler, model, breakers->texts[i], strlen(breakers->texts[i])));
+    for (size_t i = 0; !breakers->n && i < sizeof usual / sizeof *usual; i++) {
+        const sl_status status = sl_sampler_add_breaker(sampler, model, usual[i], 1);
+        must(status == SL_ERR_MISSING ? SL_OK : status);
+    }
+}
+
+/* The chain of the steps that were asked for, in this order. NULL, which is greedy, at temperature 0 without any that changes logits. */
+static sl_sampler *make_sampler(const sl_model *model, const struct choosing *c)
+{
+    const double top_k = (double)c->top_k, dynatemp[] = { c->temp, c->steps[CHAIN_DYNATEMP].values[0], c->steps[CHAIN_DYNATEMP].n > 1 ? c->steps[CHAIN_DYNATEMP].values[1] : 1.0 };
+#define NUMBERS(name, step) { name, c->steps[step].values, c->steps[step].n }
+    const struct { const char *name; const double *values; size_t n; } chain[] = {
+        NUMBERS("penalties", CHAIN_PENALTIES), NUMBERS("dry", CHAIN_DRY), NUMBERS("top-n-sigma", CHAIN_TOP_N_SIGMA),
+        { "top-k", &top_k, c->top_k > 0 }, NUMBERS("typical", CHAIN_TYPICAL), { "top-p", &c->top_p, c->top_p < 1.0 }, { "min-p", &c->min_p, c->min_p > 0.0 },
+        NUMBERS("xtc", CHAIN_XTC), { "dynatemp", dynatemp, c->steps[CHAIN_DYNATEMP].n ? 3 : 0 }, { "temp", &c->temp, !c->steps[CHAIN_DYNATEMP].n },
+        NUMBERS("mirostat", CHAIN_MIROSTAT), NUMBERS("mirostat-v2", CHAIN_MIROSTAT_V2),
     };
+    sl_model_info info = { sizeof info };
+    int wanted = c->temp != 0.0 || c->biases.n;
+    for (size_t i = 0; i < CHAIN_STEPS; i++)
+        wanted |= c->steps[i].n > 0;
+    if (!wanted)
+        return NULL;
+    if (c->steps[CHAIN_DYNATEMP].n > 2)
+        usage_error("--dynatemp: more than 2 numbers");
     sl_sampler *sampler;
-    must(sl_sampler_create(&sampler, n_vocab, c->seed, NULL));
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
-        if (steps[i].wanted)
-            must(sl_sampler_add(sampler, steps[i].name, &steps[i].value, 1));
+    must(sl_model_get_info(model, &info));
+    must(sl_sampler_create(&sampler, info.n_vocab, c->seed, NULL));
+    add_biases(sampler, &c->biases);
+    for (size_t i = 0; i < sizeof chain / sizeof *chain; i++)
+        if (chain[i].n)
+            add_step(sampler, chain[i].name, chain[i].values, chain[i].n);
+    if (c->steps[CHAIN_DRY].n)
+        add_breakers(sampler, model, &c->breakers);
     return sampler;
 }
 
@@ -69,12 +117,10 @@ sl_session *open_session_for(sl_model *model, const struct settings *s, size_t n
 struct answer make_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, int keep)
 {
     struct answer a = { .keep = keep, .result = { .size = sizeof a.result } };
-    sl_model_info info = { sizeof info };
-    must(sl_model_get_info(sl_session_model(session), &info));
     sl_generate_options how = SL_GENERATE_OPTIONS_INIT;
     how.max_tokens = (uint32_t)c->n_tokens;
     how.lookup = (uint32_t)c->lookup;
-    how.sampler = make_sampler(info.n_vocab, c);
+    how.sampler = make_sampler(sl_session_model(session), c);
     how.on_text = on_text;
     how.user = &a;
     must(sl_generate(session, ids, n, &how, &a.result));

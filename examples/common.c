@@ -87,6 +87,29 @@ static void set_number(const struct option *o, const char *text)
         usage_error("%s: %s is not in %g to %g", o->name, text, o->low, o->high);
 }
 
+size_t read_numbers(const char *option, const char *text, double *values, size_t most)
+{
+    size_t n = 0;
+    for (const char *at = text;; at++) {
+        char *end = NULL;
+        if (n == most)
+            usage_error("%s: \"%s\" is more than %zu numbers", option, text, most);
+        if ((*at >= '0' && *at <= '9') || *at == '-' || *at == '.')
+            values[n++] = strtod(at, &end);
+        if (!end || end == at || (*end && *end != ',') || values[n - 1] != values[n - 1])
+            usage_error("%s: \"%s\" is not numbers with commas between them", option, text);
+        if (!*end)
+            return n;
+        at = end;
+    }
+}
+
+static void set_numbers(const struct option *o, const char *text)
+{
+    struct numbers *to = o->to;
+    to->n = read_numbers(o->name, text, to->values, sizeof to->values / sizeof *to->values);
+}
+
 static void append_text(struct list *list, const char *text)
 {
     const char **grown = realloc(list->texts, (list->n + 1) * sizeof *grown);
@@ -135,6 +158,8 @@ void read_options(const char *program, const char *about, const struct option *o
             *(const char **)o->to = value;
         else if (o->kind == OPTION_LIST)
             append_text(o->to, value);
+        else if (o->kind == OPTION_NUMBERS)
+            set_numbers(o, value);
         else
             set_number(o, value);
     }

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 /* One option: its name, the name of its value in the help ("" for a flag), what it is for, where it goes, and the legal range of numbers. */
-enum option_kind { OPTION_FLAG /* int */, OPTION_TEXT /* const char * */, OPTION_LIST /* struct list: once for each time */, OPTION_WHOLE /* uint64_t */, OPTION_REAL /* double */ };
+enum option_kind { OPTION_FLAG /* int */, OPTION_TEXT /* const char * */, OPTION_LIST /* struct list: once for each time */, OPTION_WHOLE /* uint64_t */, OPTION_REAL /* double */, OPTION_NUMBERS /* struct numbers */ };
 struct option {
     const char *name, *value, *help;
     enum option_kind kind;
@@ -19,6 +19,10 @@ struct option {
 
 /* Values of an option that may be given several times. */
 struct list { const char **texts; size_t n; };
+
+/* Values of an option that takes several numbers with commas between them; n 0: it was not given. */
+struct numbers { double values[4]; size_t n; };
+size_t read_numbers(const char *option, const char *text, double *values, size_t most);    /* how many; or exit 2 */
 
 /* What most programs understand. Zero is the default of every member but `seed`, whose default is 0 as well. */
 struct settings {

@@ -150,7 +150,7 @@ def own_choices_that_are_not_there():
         for option in ('--cross-norm', '--global-gates'):
             bad(1, 'nonsense', program, *basic(program, TINY), option, 'nonsense')
     for program in ('generate', 'logits'):
-        for option, value in (('--kv', 'bf16'), ('--kv', 'q8_0'), ('--kv', 'nonsense'), ('--arith', 'bf32'), ('--arith', 'f16'), ('--cpu-level', 'nonsense'),
+        for option, value in (('--kv', 'q4_0'), ('--kv', 'nonsense'), ('--arith', 'bf32'), ('--arith', 'f16'), ('--cpu-level', 'nonsense'),
                               ('--backend', 'nonsense'), ('--backend', scratch('missing.so'))):
             bad(1, value, program, *basic(program, TINY), option, value)
     bad(1, '474', 'logits', '-m', TINY, '-o', scratch('no.npy'), '--tokens', '1,474')
@@ -228,6 +228,30 @@ def own_generate():
     full = good('generate', '-m', TINY, '-p', 'The rover', '-n', '30', '--ctx', '12')
     assert 'full' in full.err and first.out.startswith(full.out) and len(full.out) < len(first.out)
     assert good('generate', '-m', TINY, '-f', scratch('raw', b'\0\xff\0'), '-n', '3').out is not None
+
+
+def own_samplers():
+    """Every step of sampling by its name: it does something, the same twice, and with drafts what it does without; wrong numbers are wrong usage."""
+    start = ['generate', '-m', TINY, '-p', 'The rover', '-n', '40']
+    plain, hot = good(*start).out, good(*start, '--temp', '1', '--seed', '3').out
+    first = json.loads(good(*start, '--json').out)['ids'][0]
+    cold = (['--penalties', '64,1.5'], ['--penalties', '32,1,0.5,1'], ['--dry', '2,1.75,1,64'], ['--logit-bias', f'{first},-inf'], ['--logit-bias', f'{first},-100', '--logit-bias', '5,1'])
+    warm = (['--typical', '0.3'], ['--top-n-sigma', '0.5'], ['--xtc', '1,0.01'], ['--dynatemp', '0.9,2'], ['--mirostat', '1,0.2'], ['--mirostat', '2,0.1,50'], ['--mirostat-v2', '1.5'],
+            ['--penalties', '64,1.5', '--dry', '1', '--xtc', '0.5,0.05', '--dynatemp', '0.5', '--mirostat-v2', '2,0.3', '--top-k', '30', '--typical', '0.9'])
+    for arguments, other in [(a, plain) for a in cold] + [([*a, '--temp', '1', '--seed', '3'], hot) for a in warm]:
+        out = good(*start, *arguments).out
+        assert out and out != other, arguments
+        assert out == good(*start, *arguments, '--lookup', '8').out, arguments
+    assert first not in json.loads(good(*start, '--json', '--logit-bias', f'{first},-inf').out)['ids']
+    assert good(*start, '--dry', '0', '--penalties', '64').out == plain == good(*start, '--mirostat', '0').out
+    # Each token breaks repetitions off: none is left to be penalised.
+    assert good(*start, '--dry', '2,1.75,1,64', *[f'--dry-breaker={c}' for c in ' abcdefghijklmnopqrstuvwxyz']).out == plain
+    assert good(*start, '--dry', '2,1.75,1,64', '--dry-breaker=').out != plain
+    bad(1, 'zzzzz', *start, '--dry', '1', '--dry-breaker', 'zzzzz')
+    for option, wrong in {'--penalties': ('1.5', '-1', '64,0', '64,1,0,0,0', '99999999'), '--dry': ('-1', '1,0.5', '1,2,0', '1,2,1.5'), '--top-n-sigma': ('1,2',), '--typical': ('-1',), '--xtc': ('2', '0.5,-1'),
+                          '--dynatemp': ('-1', '1,-1', '1,1,1'), '--mirostat': ('-1', '2000', '5,0.1,1'), '--mirostat-v2': ('1,1,1', '1,-1'), '--logit-bias': ('1', '1,2,3', '-1,1', '99999,1', '1.5,1', '1,1e31')}.items():
+        for value in wrong + ('', 'x', '1,', ',1', '1 ,2', ' 1', 'nan', '1;2', '1x'):
+            bad(2, option, *start, option, value)
 
 
 def own_minimal():
