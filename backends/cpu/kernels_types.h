@@ -4,10 +4,10 @@
  * after kernels_lanes.h; besides what kernels_bytes.h lists (there also: i_madd, i_words, PIN) the file has defined
  *
  *   i_add8 i_add32
- *   i_down(a, n)                       dwords shifted right by the same lanes of n, zeros move in
  *   i_row(p)                           the 16 bytes at p, in every 16 bytes of the register
  *   i_table(row, index)                per byte: the byte number index (0 .. 15) of row
- *   i_plus16(q, h, n)                  q plus 16 in byte j of a dword where bit 4 n + j of the dword of h is set
+ *   i_pick(v, b)                       the byte number b of every dword, in all its bytes
+ *   i_plus_where(q, h, bits, plus)     per byte: q plus `plus`, whose bits q lacks, where h has the one bit that `bits` has
  *   i_load_bytes i_load_words          LANES bytes or words from memory, zero-extended to dwords
  *   f_bits(a)                          dwords as the floats that they are
  * and either
@@ -34,6 +34,13 @@ INLINE vi iq4_table(void) { return i_add8(i_row(sl_grid_iq4nl), i_byte((char)IQ4
 /* What a type has: a line of fifth bits in front, a minimum beside its scale, tables of numbers for its nibbles (doubled E2M1 with a power of two as scale). */
 enum { FIFTH = 1, LEAST = 2, IQ4 = 4, FP4 = 8 };
 enum { FP4_OFFSET = 12 };
+
+/* q plus 16 in byte j of a dword where bit 4 n + j of the dword of h is set. */
+INLINE vi small_fifth(vi q, vi h, int n)
+{
+    const uint32_t bits = 0x08040201u << n % 2 * 4;
+    return i_plus_where(q, i_pick(h, n / 2), i_splat(&bits), i_byte(16));
+}
 
 /* s plus two lines, low and high nibbles of each, times the activations at y. */
 INLINE vi small_dots(int has, vi s, const vi q[4], const int8_t *y)
@@ -81,7 +88,7 @@ INLINE void step_small(cpu_interleave at, int has, int offset, const uint8_t *pa
                     const vi both = i_load(w + CPU_LINE * (i + j + (has & FIFTH ? 1 : 0)));
                     vi q0 = i_and(both, low), q1 = i_and(i_right(both, 4), low);
                     if (has & FIFTH)
-                        q0 = i_plus16(q0, fifth, i + j), q1 = i_plus16(q1, fifth, 4 + i + j);
+                        q0 = small_fifth(q0, fifth, i + j), q1 = small_fifth(q1, fifth, 4 + i + j);
                     if (has & (IQ4 | FP4))
                         q0 = i_table(table, q0), q1 = i_table(table, q1);
                     q[2 * j] = q0;
@@ -120,23 +127,19 @@ SMALL_STEP(mxfp4, FP4, FP4_OFFSET)
  * halves: elements 0 to 15 of a group in low nibbles, the others in high ones (IQ4_XS); else see "planes" in blocks_k.h. groups: 16 or 32 elements share a scale. */
 typedef struct super { int width, first, up, halves, groups; } super;
 
-/* Elements 64 c + 16 u + 4 j to 3 more. */
-INLINE vi super_line(super at, const uint8_t *w, int c, int u, int j)
+/* Of group c * n + v, where n planes share lines: elements 16 h + 4 j to 3 more. */
+INLINE vi super_line(super at, const uint8_t *w, int c, int v, int h, int j)
 {
     if (at.halves) {
-        const vi both = i_load(w + CPU_LINE * (at.first + 8 * c + u / 2 * 4 + j));
-        return i_table(iq4_table(), i_and(u % 2 ? i_right(both, 4) : both, i_byte(15)));
+        const vi both = i_load(w + CPU_LINE * (at.first + 8 * c + 4 * v + j));
+        return i_table(iq4_table(), i_and(h ? i_right(both, 4) : both, i_byte(15)));
     }
-    const int i = u % 2 * 4 + j, by_low = c % 2 * 4, by_up = 2 * c;
-    vi q = i_load(w + CPU_LINE * (at.first + i + (at.width == 4 ? 8 * c : c / 2 * 8)));
-    if (at.width == 2)
-        q = i_down(q, i_splat(&by_low));
-    q = i_and(u / 2 ? i_right(q, at.width) : q, i_byte((char)((1 << at.width) - 1)));
-    if (at.up >= 0) {
-        const vi up = i_down(i_load(w + CPU_LINE * (at.up + i)), i_splat(&by_up));
-        q = i_or(q, i_and(i_left(up, at.width - u / 2), i_byte((char)(1 << at.width))));
-    }
-    return q;
+    const vi both = i_load(w + CPU_LINE * (at.first + 8 * c + 4 * h + j));
+    const vi q = i_and(v ? i_right(both, v * at.width) : both, i_byte((char)((1 << at.width) - 1)));
+    if (at.up < 0)
+        return q;
+    const uint32_t bits = 0x01010101u << (8 / at.width * c + v);
+    return i_plus_where(q, i_load(w + CPU_LINE * (at.up + 4 * h + j)), i_splat(&bits), i_byte((char)(1 << at.width)));
 }
 
 /* s[t] = sum of scales times q times activations. scales[g]: those of the group's two halves, in words. */
@@ -144,16 +147,18 @@ INLINE void super_sums(super at, const uint8_t *w, const vi scales[8], const uin
 {
     UNROLL for (int t = 0; t < m; t++)
         s[t] = i_word(0);
-    for (int c = 0; c < opaque(4); c++)
-        UNROLL for (int v = 0; v < 2; v++) {
-            const vi scale = scales[2 * c + v];
+    const int n = 8 / at.width;
+    for (int c = 0; c < opaque(8 / n); c++)
+        UNROLL for (int v = 0; v < n; v++) {
+            const int g = n * c + v;
+            const vi scale = scales[g];
             vi a[MAX_T], b[MAX_T];
             UNROLL for (int t = 0; t < m; t++)
                 a[t] = b[t] = i_word(0);
             UNROLL for (int j = 0; j < 4; j++) {
-                const vi q0 = super_line(at, w, c, 2 * v, j), q1 = super_line(at, w, c, 2 * v + 1, j);
+                const vi q0 = super_line(at, w, c, v, 0, j), q1 = super_line(at, w, c, v, 1, j);
                 UNROLL for (int t = 0; t < m; t++) {
-                    const int8_t *y = ACT256(x[t])->q + 64 * c + 32 * v + 4 * j;
+                    const int8_t *y = ACT256(x[t])->q + 32 * g + 4 * j;
 #if defined(BYTE_DOTS)
                     a[t] = i_dots(a[t], q0, y);
                     b[t] = i_dots(b[t], q1, y + 16);
@@ -220,78 +225,77 @@ INLINE void super_finish_least(const uint8_t *heads, int half, const vi least[8]
     }
 }
 
-/* A function for each type: body, with the lines and heads of the rows of register `half`. */
-#define SUPER_STEP(stem, body)                                                                                                                     \
-    INLINE void step_##stem(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])                      \
-    {                                                                                                                                              \
-        const int halves = REGS > 1 ? opaque(REGS) : 1;                                                                                            \
-        (void)n;                                                                                                                                   \
-        for (int half = 0; half < halves; half++)                                                                                                  \
-            body(panel + cpu_body_offset(at_##stem, (size_t)k / 256) + half * LANE_BYTES, panel + cpu_head_offset(at_##stem, (size_t)k / 256),     \
-                 half, x, m, acc);                                                                                                                 \
-    }
-
-/* Lines: 3 of scales as in Q4_K, 8 of fifth bits, 32 of nibbles. */
-INLINE void super_q5_k(const uint8_t *w, const uint8_t *heads, int half, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+/* The scales of a type's block, those of a group's two halves in words, and its minima: w and heads as of register `half`. */
+INLINE void scales_q5_k(const uint8_t *w, const uint8_t *heads, int half, vi scales[8], vi least[8])
 {
     const vi m6 = i_byte(63), m4 = i_byte(15), m2 = i_byte(48), p0 = i_load(w), p1 = i_load(w + CPU_LINE), p2 = i_load(w + 2 * CPU_LINE);
     const vi sc[2] = { i_and(p0, m6), i_or(i_and(p2, m4), i_and(i_right(p0, 2), m2)) };
     const vi mn[2] = { i_and(p1, m6), i_or(i_and(i_right(p2, 4), m4), i_and(i_right(p1, 2), m2)) };
-    vi scales[8], least[8], s[MAX_T];
+    (void)heads, (void)half;
     UNROLL for (int g = 0; g < 8; g++) {
         scales[g] = i_words(sc[g / 4], g % 4, g % 4);
         least[g] = i_words(mn[g / 4], g % 4, g % 4);
     }
-    super_sums((super) { .width = 4, .first = 11, .up = 3, .groups = 32 }, w, scales, x, m, s);
-    super_finish_least(heads, half, least, s, x, m, acc);
 }
-SUPER_STEP(q5_k, super_q5_k)
 
-/* Lines: 4 of scales and minima, 16 of pairs of bits. */
-INLINE void super_q2_k(const uint8_t *w, const uint8_t *heads, int half, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+INLINE void scales_q2_k(const uint8_t *w, const uint8_t *heads, int half, vi scales[8], vi least[8])
 {
     const vi low = i_byte(15);
-    vi scales[8], least[8], s[MAX_T];
+    (void)heads, (void)half;
     UNROLL for (int g = 0; g < 8; g++) {
         const vi both = i_load(w + CPU_LINE * (g / 2));
         scales[g] = i_words(i_and(both, low), g % 2 * 2, g % 2 * 2 + 1);
         least[g] = i_words(i_and(i_right(both, 4), low), g % 2 * 2, g % 2 * 2 + 1);
     }
-    super_sums((super) { .width = 2, .first = 4, .up = -1, .groups = 16 }, w, scales, x, m, s);
-    super_finish_least(heads, half, least, s, x, m, acc);
 }
-SUPER_STEP(q2_k, super_q2_k)
 
-/* Lines: 8 of third bits, 16 of pairs of bits, 3 of scales. */
-INLINE void super_q3_k(const uint8_t *w, const uint8_t *heads, int half, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+INLINE void scales_q3_k(const uint8_t *w, const uint8_t *heads, int half, vi scales[8], vi least[8])
 {
     const vi low = i_byte(15), up = i_byte(48), off = i_byte(-32), p2 = i_load(w + 26 * CPU_LINE);
-    vi scales[8], s[MAX_T];
+    (void)heads, (void)half, (void)least;
     UNROLL for (int g = 0; g < 8; g++) {
         const vi four = i_load(w + CPU_LINE * (24 + g / 2 % 2)), upper = g / 2 == 0 ? i_left(p2, 4) : g / 2 == 1 ? i_left(p2, 2) : g / 2 == 2 ? p2 : i_right(p2, 2);
         const vi six = i_or(i_and(g / 4 ? i_right(four, 4) : four, low), i_and(upper, up));
         scales[g] = i_words(i_add8(six, off), g % 2 * 2, g % 2 * 2 + 1);
     }
-    super_sums((super) { .width = 2, .first = 8, .up = 0, .groups = 16 }, w, scales, x, m, s);
-    super_finish(heads, half, scales, 2, s, x, m, acc);
 }
-SUPER_STEP(q3_k, super_q3_k)
 
-/* Lines: 1 of the low nibbles of scales, 32 of nibbles; their upper bits are the second half of the head. */
-INLINE void super_iq4_xs(const uint8_t *w, const uint8_t *heads, int half, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+INLINE void scales_iq4_xs(const uint8_t *w, const uint8_t *heads, int half, vi scales[8], vi least[8])
 {
+    static const int32_t bytes = 0x00ff00ff;
     const vi low = i_byte(15), up = i_byte(48), off = i_byte(-32), lows = i_load(w);
     const vi ups = i_load_words(heads + CPU_LINE / 2 + half * LANE_HALVES);         /* four bits of every byte's two groups, to the bytes */
-    static const int32_t bytes = 0x00ff00ff;
     const vi spread = i_and(i_or(ups, i_left(ups, 8)), i_splat(&bytes)), four = i_and(i_or(spread, i_left(spread, 4)), low);
     const vi sc[2] = { i_add8(i_or(i_and(lows, low), i_and(i_left(four, 4), up)), off), i_add8(i_or(i_and(i_right(lows, 4), low), i_and(i_left(four, 2), up)), off) };
-    vi scales[8], s[MAX_T];
+    (void)least;
     UNROLL for (int g = 0; g < 8; g++)
         scales[g] = i_words(sc[g % 2], g / 2, g / 2);
-    super_sums((super) { .width = 4, .first = 1, .up = -1, .halves = 1, .groups = 32 }, w, scales, x, m, s);
-    super_finish(heads, half, scales, IQ4_OFFSET ? 7 : 0, s, x, m, acc);
 }
-SUPER_STEP(iq4_xs, super_iq4_xs)
+
+/* X(stem, minima?, log2 of what the unsigned q is more by (0: nothing), what lies where). */
+#define TYPES_SUPER(X) \
+    X(q5_k, 1, 0, .width = 4, .first = 11, .up = 3, .groups = 32) \
+    X(q2_k, 1, 0, .width = 2, .first = 4, .up = -1, .groups = 16) \
+    X(q3_k, 0, 2, .width = 2, .first = 8, .up = 0, .groups = 16) \
+    X(iq4_xs, 0, IQ4_OFFSET ? 7 : 0, .width = 4, .first = 1, .up = -1, .halves = 1, .groups = 32)
+#define SUPER_STEP(stem, with_least, shift, ...)                                                                                                   \
+    INLINE void step_##stem(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])                      \
+    {                                                                                                                                              \
+        const uint8_t *heads = panel + cpu_head_offset(at_##stem, (size_t)k / 256);                                                                \
+        const int halves = REGS > 1 ? opaque(REGS) : 1;                                                                                            \
+        (void)n;                                                                                                                                   \
+        for (int half = 0; half < halves; half++) {                                                                                                \
+            const uint8_t *w = panel + cpu_body_offset(at_##stem, (size_t)k / 256) + half * LANE_BYTES;                                            \
+            vi scales[8], least[8], s[MAX_T];                                                                                                      \
+            scales_##stem(w, heads, half, scales, least);                                                                                          \
+            super_sums((super) { __VA_ARGS__ }, w, scales, x, m, s);                                                                               \
+            if (with_least)                                                                                                                        \
+                super_finish_least(heads, half, least, s, x, m, acc);                                                                              \
+            else                                                                                                                                   \
+                super_finish(heads, half, scales, shift, s, x, m, acc);                                                                            \
+        }                                                                                                                                          \
+    }
+TYPES_SUPER(SUPER_STEP)
 
 /* ---- panels, and the rows of a level's array ---- */
 

@@ -224,19 +224,85 @@ INLINE void step_q6_k(const uint8_t *panel, int64_t k, int n, const uint8_t *con
     }
 }
 
+/* ---- what the other types want ---- */
+
+INLINE uint8x16_t u8(vi a) { return vreinterpretq_u8_s32(a); }
+INLINE int16x8_t s16(vi a) { return vreinterpretq_s16_s32(a); }
+INLINE vi of_u8(uint8x16_t a) { return vreinterpretq_s32_u8(a); }
+INLINE vi i_load(const void *x) { return of_u8(vld1q_u8(x)); }
+INLINE vi i_row(const void *x) { return i_load(x); }
+INLINE vi i_splat(const void *x)
+{
+    int32_t v;
+    __builtin_memcpy(&v, x, sizeof v);
+    return vdupq_n_s32(v);
+}
+INLINE vi i_byte(int x) { return of_u8(vdupq_n_u8((uint8_t)x)); }
+INLINE vi i_word(int16_t x) { return vreinterpretq_s32_s16(vdupq_n_s16(x)); }
+INLINE vi i_and(vi a, vi b) { return vandq_s32(a, b); }
+INLINE vi i_or(vi a, vi b) { return vorrq_s32(a, b); }
+INLINE vi i_add8(vi a, vi b) { return of_u8(vaddq_u8(u8(a), u8(b))); }
+INLINE vi i_add32(vi a, vi b) { return vaddq_s32(a, b); }
+INLINE vi i_sub32(vi a, vi b) { return vsubq_s32(a, b); }
+INLINE vi i_left(vi a, int n) { return vshlq_s32(a, vdupq_n_s32(n)); }
+INLINE vi i_right(vi a, int n) { return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-n))); }
+INLINE vi i_table(vi row, vi index) { return of_u8(vqtbl1q_u8(u8(row), u8(index))); }
+INLINE vf f_bits(vi a) { return vreinterpretq_f32_s32(a); }
+INLINE vi i_load_words(const uint8_t *x)
+{
+    uint16x4_t v;
+    __builtin_memcpy(&v, x, sizeof v);
+    return vreinterpretq_s32_u32(vmovl_u16(v));
+}
+INLINE vi i_load_bytes(const uint8_t *x)
+{
+    uint32_t v;
+    __builtin_memcpy(&v, x, sizeof v);
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(v))))));
+}
+INLINE vi i_pick(vi v, int b)
+{
+    const uint32x4_t first = vmulq_n_u32((uint32x4_t) { 0, 1, 2, 3 }, 0x04040404);
+    return i_table(v, vreinterpretq_s32_u32(vaddq_u32(first, vdupq_n_u32((uint32_t)b * 0x01010101))));
+}
+INLINE vi i_plus_where(vi q, vi h, vi bits, vi plus) { return of_u8(vorrq_u8(u8(q), vandq_u8(vtstq_u8(u8(h), u8(bits)), u8(plus)))); }
+INLINE vi i_words(vi v, int lo, int hi)     /* into the upper bytes of the words, zeros below, then down with the sign */
+{
+    const uint32x4_t to = vmulq_n_u32((uint32x4_t) { 0, 1, 2, 3 }, 0x04000400), pick = vdupq_n_u32(0x00800080u | (uint32_t)lo << 8 | (uint32_t)hi << 24);
+    return vreinterpretq_s32_s16(vshrq_n_s16(s16(i_table(v, vreinterpretq_s32_u32(vaddq_u32(pick, to)))), 8));
+}
+INLINE vi i_madd(vi sum, vi a, vi b)
+{
+    return vaddq_s32(sum, vpaddq_s32(vmull_s16(vget_low_s16(s16(a)), vget_low_s16(s16(b))), vmull_high_s16(s16(a), s16(b))));
+}
+
+#define BYTE_DOTS
+enum { IQ4_OFFSET = 0 };
+INLINE vi i_dots(vi sum, vi q, const int8_t *x) { return i_dot(sum, vreinterpretq_s8_s32(q), x); }
+INLINE vi i_scale(vi s, vi e, vi w) { return vmlaq_s32(s, e, vshrq_n_s32(w, 16)); }
+INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return vmlaq_s32(i_scale(s, b, w), a, vshrq_n_s32(vshlq_n_s32(w, 16), 16)); }
+
+#include "../kernels_types.h"
+
 #define WIDE(stem) NULL
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 #if defined(__ARM_FEATURE_DOTPROD)
 extern const sl_impl cpu_impls_dotprod[];
 extern const size_t cpu_n_impls_dotprod;
-const sl_impl cpu_impls_dotprod[] = { INTERLEAVED_IMPLS(CPU_DOTPROD, "dotprod") CPU_ATTENTION_IMPLS(q8_0, CPU_DOTPROD, "dotprod", kernel_attention_q8_0) { .label = NULL } };     /* the last is no row: all others may be left out, and C knows no empty array */
+const sl_impl cpu_impls_dotprod[] = {
+    INTERLEAVED_IMPLS(CPU_DOTPROD, "dotprod")
+    TYPES_IMPLS(CPU_DOTPROD, "dotprod")
+    CPU_ATTENTION_IMPLS(q8_0, CPU_DOTPROD, "dotprod", kernel_attention_q8_0)
+    { .label = NULL }       /* no row: all others may be left out, and C knows no empty array */
+};
 const size_t cpu_n_impls_dotprod = sizeof cpu_impls_dotprod / sizeof *cpu_impls_dotprod - 1;
 #else
 extern const sl_impl cpu_impls_neon[];
 extern const size_t cpu_n_impls_neon;
 const sl_impl cpu_impls_neon[] = {
     INTERLEAVED_IMPLS(CPU_NEON, "neon")
+    TYPES_IMPLS(CPU_NEON, "neon")
     LANES_IMPLS(CPU_NEON, "neon")
 };
 const size_t cpu_n_impls_neon = sizeof cpu_impls_neon / sizeof *cpu_impls_neon;

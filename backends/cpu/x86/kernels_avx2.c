@@ -71,18 +71,16 @@ INLINE vi i_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 INLINE vf f_bits(vi a) { return _mm256_castsi256_ps(a); }
 INLINE vi i_add8(vi a, vi b) { return _mm256_add_epi8(a, b); }
 INLINE vi i_add32(vi a, vi b) { return _mm256_add_epi32(a, b); }
-INLINE vi i_down(vi a, vi n) { return _mm256_srlv_epi32(a, n); }
 INLINE vi i_row(const void *p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
 INLINE vi i_table(vi row, vi index) { return _mm256_shuffle_epi8(row, index); }
 INLINE vi i_load_bytes(const void *x) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(x)); }
 INLINE vi i_load_words(const void *x) { return _mm256_cvtepu16_epi32(_mm_loadu_si128(x)); }
-INLINE vi i_plus16(vi q, vi h, int n)
+INLINE vi i_pick(vi v, int b)
 {
-    const int pick = n / 2 * 0x01010101, lane = 0x04040404;
-    const vi order = _mm256_setr_epi32(pick, pick + lane, pick + 2 * lane, pick + 3 * lane, pick, pick + lane, pick + 2 * lane, pick + 3 * lane);
-    const vi bits = _mm256_set1_epi32((int)(0x08040201u << n % 2 * 4)), there = _mm256_cmpeq_epi8(i_and(_mm256_shuffle_epi8(h, order), bits), bits);
-    return i_or(q, i_and(there, i_byte(16)));
+    const int pick = b * 0x01010101, lane = 0x04040404;
+    return _mm256_shuffle_epi8(v, _mm256_setr_epi32(pick, pick + lane, pick + 2 * lane, pick + 3 * lane, pick, pick + lane, pick + 2 * lane, pick + 3 * lane));
 }
+INLINE vi i_plus_where(vi q, vi h, vi bits, vi plus) { return i_or(q, i_and(_mm256_cmpeq_epi8(i_and(h, bits), bits), plus)); }
 INLINE vi i_add16(vi a, vi b) { return _mm256_add_epi16(a, b); }
 INLINE vi i_sub32(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 INLINE vi i_left(vi a, int n) { return _mm256_slli_epi32(a, n); }

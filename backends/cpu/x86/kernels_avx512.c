@@ -63,17 +63,16 @@ INLINE vi i_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 INLINE vf f_bits(vi a) { return _mm512_castsi512_ps(a); }
 INLINE vi i_add8(vi a, vi b) { return _mm512_add_epi8(a, b); }
 INLINE vi i_add32(vi a, vi b) { return _mm512_add_epi32(a, b); }
-INLINE vi i_down(vi a, vi n) { return _mm512_srlv_epi32(a, n); }
 INLINE vi i_row(const void *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128(p)); }
 INLINE vi i_table(vi row, vi index) { return _mm512_shuffle_epi8(row, index); }
 INLINE vi i_load_bytes(const void *x) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(x)); }
 INLINE vi i_load_words(const void *x) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(x)); }
-INLINE vi i_plus16(vi q, vi h, int n)
+INLINE vi i_pick(vi v, int b)
 {
-    const int pick = n / 2 * 0x01010101, lane = 0x04040404;
-    const vi byte = _mm512_shuffle_epi8(h, _mm512_set4_epi32(pick + 3 * lane, pick + 2 * lane, pick + lane, pick));
-    return _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(byte, _mm512_set1_epi32((int)(0x08040201u << n % 2 * 4))), q, i_byte(16));
+    const int pick = b * 0x01010101, lane = 0x04040404;
+    return _mm512_shuffle_epi8(v, _mm512_set4_epi32(pick + 3 * lane, pick + 2 * lane, pick + lane, pick));
 }
+INLINE vi i_plus_where(vi q, vi h, vi bits, vi plus) { return _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(h, bits), q, plus); }
 INLINE vi i_add16(vi a, vi b) { return _mm512_add_epi16(a, b); }
 INLINE vi i_sub32(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 INLINE vi i_left(vi a, unsigned n) { return _mm512_slli_epi32(a, n); }
