@@ -59,7 +59,7 @@ struct settings {
     { "-t", "N", "threads (0: as many as physical cores)", OPTION_WHOLE, &(s).threads, 0, SL_LIMIT_THREADS },               \
     { "--ctx", "N", "positions of the context", OPTION_WHOLE, &(s).ctx, 1, SL_LIMIT_CONTEXT },                              \
     { "--batch", "N", "most tokens of one pass (512)", OPTION_WHOLE, &(s).batch, 1, SL_LIMIT_BATCH },                       \
-    { "--kv", "TYPE", "cache type: f16 (default), f32", OPTION_TEXT, &(s).kv },                                             \
+    { "--kv", "TYPE", "cache type: f16 (default), f32, bf16, q8_0", OPTION_TEXT, &(s).kv },                                             \
     { "--arith", "NAME", "activations beside float weights: f32 (default), bf16", OPTION_TEXT, &(s).arith },                \
     { "--cpu-level", "NAME", "at most this instruction set: scalar, avx2, avx512, ...", OPTION_TEXT, &(s).cpu_level },      \
     { "--backend", "NAME", "cpu (default), or the path of a module", OPTION_TEXT, &(s).backend },                           \

@@ -22,7 +22,8 @@ typedef struct sl_session_options {
     size_t size;                /**< sizeof(sl_session_options) */
     uint32_t n_ctx;             /**< positions; 0: the smaller of the trained context and 4096 */
     uint32_t n_batch;           /**< most tokens of one forward pass; 0: 512. The result is the same bits for every value */
-    const char *cache_type;     /**< "f16" (default) or "f32" */
+    const char *cache_type;     /**< "f16" (default), "f32"; "bf16": queries and weights are rounded to bf16, too; "q8_0": 8 bits and a scale per 32 numbers, a
+                                     little more than half the memory of "f16", for heads of a multiple of 32 (else SL_ERR_UNSUPPORTED) */
 } sl_session_options;
 
 /** Initializer: all defaults. */

@@ -150,7 +150,7 @@ def own_choices_that_are_not_there():
         for option in ('--cross-norm', '--global-gates'):
             bad(1, 'nonsense', program, *basic(program, TINY), option, 'nonsense')
     for program in ('generate', 'logits'):
-        for option, value in (('--kv', 'q4_0'), ('--kv', 'nonsense'), ('--arith', 'bf32'), ('--arith', 'f16'), ('--cpu-level', 'nonsense'),
+        for option, value in (('--kv', 'q4_0'), ('--kv', 'q8_0'), ('--kv', 'nonsense'), ('--arith', 'bf32'), ('--arith', 'f16'), ('--cpu-level', 'nonsense'),
                               ('--backend', 'nonsense'), ('--backend', scratch('missing.so'))):
             bad(1, value, program, *basic(program, TINY), option, value)
     bad(1, '474', 'logits', '-m', TINY, '-o', scratch('no.npy'), '--tokens', '1,474')

@@ -104,7 +104,7 @@ static void estimate(void **state)
     tiny_save(big, data, size);
     free(data);
     static const struct { uint32_t in_place, n_threads, n_ctx, n_batch; const char *cache; } rows[] = {
-        { 0, 1, 0, 0, NULL }, { 0, 2, 100, 7, "f32" }, { 1, 2, 4096, 512, "f16" }, { 0, 3, 1, 1, "f16" }, { 0, 2, 65, 65536, "f32" },
+        { 0, 1, 0, 0, NULL }, { 0, 2, 100, 7, "f32" }, { 1, 2, 4096, 512, "f16" }, { 0, 3, 1, 1, "f16" }, { 0, 2, 65, 65536, "f32" }, { 0, 2, 300, 64, "bf16" }, { 0, 2, 300, 64, "q8_0" },
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         sl_allocator allocator;

@@ -61,6 +61,10 @@ static void check_proof(subject *s, const way *w, const char *cache, const eval_
         fail_msg("%s: two devices took no more memory than one", text_of(s, w, cache));
     if (!strcmp(s->arith, "bf16") != (strstr(proof->labels, "/b16/") != NULL))
         fail_msg("%s: products of another arithmetic ran:%s", text_of(s, w, cache), proof->labels);
+    char attention[32];
+    snprintf(attention, sizeof attention, " attention/%s/", cache);
+    if (!strstr(proof->labels, attention))
+        fail_msg("%s: no%s ran:%s", text_of(s, w, cache), attention, proof->labels);
     if (w->level < 0)
         return;
     if (s->all_levels && !ran(proof, eval_levels[w->level]) && !(w->level == 0 && ran(proof, "scalar-fma")))
@@ -204,6 +208,10 @@ static void float_types_bf16(void **state) { (void)state, prove_made("float type
 static void q8_0_f32_cache(void **state) { (void)state, prove_made("Q8_0, n_ff 2080", model_spec_of(plain, SL_TYPE_Q8_0), "f32", "f32", 0); }
 static void q8_0_f16_cache(void **state) { (void)state, prove_made("Q8_0, n_ff 2080", model_spec_of(plain, SL_TYPE_Q8_0), "f32", "f16", 0); }
 
+static void mixed_types_bf16_cache(void **state) { (void)state, prove_made("mixed types", mixed, "f32", "bf16", 8); }
+static void mixed_types_q8_0_cache(void **state) { (void)state, prove_made("mixed types", mixed, "f32", "q8_0", 8); }
+static void float_types_bf16_cache(void **state) { (void)state, prove_made("float types", floats, "bf16", "bf16", 8); }
+
 /* Going back and computing again, in other pieces, is as if nothing had been. */
 static void rewound_is_the_same(void **state)
 {
@@ -273,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mixed_types_f32_cache), cmocka_unit_test(mixed_types_f16_cache), cmocka_unit_test(q8_0_f32_cache),
         cmocka_unit_test(mixed_types_bf16), cmocka_unit_test(float_types_bf16),
+        cmocka_unit_test(mixed_types_bf16_cache), cmocka_unit_test(mixed_types_q8_0_cache), cmocka_unit_test(float_types_bf16_cache),
         cmocka_unit_test(q8_0_f16_cache), cmocka_unit_test(rewound_is_the_same), cmocka_unit_test(reference_files),
     };
     return cmocka_run_group_tests_name("same_bits", tests, NULL, NULL);

@@ -98,7 +98,8 @@ static void refused(void **state)
 #define O(...) { .size = sizeof(sl_session_options), __VA_ARGS__ }
         { { .size = 0 }, SL_ERR_ARGUMENT }, { { .size = 7 }, SL_ERR_ARGUMENT }, { { .size = SIZE_MAX }, SL_ERR_ARGUMENT },
         { O(.n_ctx = SL_LIMIT_CONTEXT + 1), SL_ERR_LIMIT }, { O(.n_ctx = UINT32_MAX), SL_ERR_LIMIT }, { O(.n_batch = SL_LIMIT_BATCH + 1), SL_ERR_LIMIT },
-        { O(.cache_type = "q4_0"), SL_ERR_UNSUPPORTED }, { O(.cache_type = "F16"), SL_ERR_UNSUPPORTED }, { O(.cache_type = ""), SL_OK }, { O(.n_ctx = 1, .n_batch = 9), SL_OK },
+        { O(.cache_type = "q4_0"), SL_ERR_UNSUPPORTED }, { O(.cache_type = "F16"), SL_ERR_UNSUPPORTED }, { O(.cache_type = "bf16"), SL_OK }, { O(.cache_type = "q8_0"), SL_ERR_UNSUPPORTED },      /* heads of 8 */
+        { O(.cache_type = ""), SL_OK }, { O(.n_ctx = 1, .n_batch = 9), SL_OK },
 #undef O
     };
     for (size_t i = 0; i < COUNT(rows); i++) {

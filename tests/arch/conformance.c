@@ -55,13 +55,15 @@ static size_t vocabulary(const sl_model *model)
 }
 
 /* All rows of ids in a new session, for free(). */
-static float *all_rows(sl_model *model, const sl_token *ids, size_t n)
+static float *rows_with(sl_model *model, const eval_how *how, const sl_token *ids, size_t n)
 {
     float *logits = malloc(n * vocabulary(model) * sizeof *logits);
-    if (eval_logits(model, &f32_cache, ids, n, logits, n, NULL) != SL_OK)
+    if (eval_logits(model, how, ids, n, logits, n, NULL) != SL_OK)
         fail_msg("%s", sl_last_error());
     return logits;
 }
+
+static float *all_rows(sl_model *model, const sl_token *ids, size_t n) { return rows_with(model, &f32_cache, ids, n); }
 
 /* Rows `positions` of ids against the rows of a .npy file. */
 static eval_distance distance(sl_model *model, const sl_token *ids, size_t n, const struct json *positions, const char *exact_name)
@@ -265,6 +267,39 @@ static void text_bf16(void **state)
     assert_true(kl >= 1e-6 && kl <= q8_0 / 5);
 }
 
+/* ---- cache types ---- */
+
+/* What the cache costs: distance from the same model with an f32 cache. */
+static void caches(void **state)
+{
+    (void)state;
+    /* Keys and values of 11, 8 and 8 bits; the last two round queries as well, bf16 also weights. Bounds are some twice what was measured. */
+    static const struct { const char *name; double kl, max_abs; } types[] = { { "f16", 1e-6, 2e-2 }, { "bf16", 1e-4, 0.2 }, { "q8_0", 1e-4, 0.2 } };
+    static const struct { const char *folder, *file; size_t n_types; } files[] = { { "llama3-tiny", "model-f32.gguf", 2 /* heads of 16 */ }, { "text", "base-f16.gguf", 3 } };
+    int n_worse = 0, n_seen = 0;
+    for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
+        enum { N = 300 };
+        sl_model *model = load_model(files[f].folder, files[f].file, "f32");
+        sl_token ids[N];
+        for (int i = 0; i < N; i++)
+            ids[i] = (sl_token)((i * 7919 + i * i * 31) % (int)vocabulary(model));
+        float *exact = all_rows(model, ids, N);
+        for (size_t t = 0; t < files[f].n_types; t++) {
+            const eval_how how = { .cache_type = types[t].name, .n_threads = 2 };
+            float *rows = rows_with(model, &how, ids, N);
+            const eval_distance d = eval_compare(exact, rows, N, vocabulary(model));
+            print_message("%s/%s, cache %-5s max abs %.2e  kl %.2e\n", files[f].folder, files[f].file, types[t].name, d.max_abs, d.kl_mean);
+            n_worse += !(d.kl_mean <= types[t].kl && d.max_abs <= types[t].max_abs && d.max_abs > 0);
+            free(rows);
+            n_seen++;
+        }
+        free(exact);
+        sl_model_free(model);
+    }
+    assert_int_equal(n_worse, 0);
+    assert_int_equal(n_seen, 5);
+}
+
 /* ---- stories260K ---- */
 
 static void stories(void **state)
@@ -297,7 +332,8 @@ static void stories(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(llama3_tiny), cmocka_unit_test(text_variants), cmocka_unit_test(text_quantized), cmocka_unit_test(text_bf16), cmocka_unit_test(stories),
+        cmocka_unit_test(llama3_tiny), cmocka_unit_test(text_variants), cmocka_unit_test(text_quantized), cmocka_unit_test(text_bf16), cmocka_unit_test(caches),
+        cmocka_unit_test(stories),
     };
     return cmocka_run_group_tests_name("conformance", tests, NULL, NULL);
 }

@@ -27,7 +27,8 @@ static const struct { const char *name; model_spec spec; } others[] = {
 /* A prompt with two pictures: F16 encoder, gated attention to it, of several types. */
 static const mllama_spec seeing = { .n_embd = 64, .n_ff = 80, .n_vocab = N_VOCAB, .n_ctx = 128, .v_embd = 64, .v_ff = 96, .tile_side = 28, .patch_side = 14, .v_layer = 3, .kept = 0x5,
     .types = { { "v.", SL_TYPE_F16 }, { "mm.0", SL_TYPE_BF16 }, { "cross_attn_", SL_TYPE_Q8_0 } }, .seed = 3 };
-static const char *const caches[] = { "f32", "f16" };
+static const char *const caches[] = { "f32", "f16", "bf16", "q8_0" };
+enum { N_CACHES = sizeof caches / sizeof *caches };
 
 static const char *golden_path;     /* beside the source */
 
@@ -56,7 +57,7 @@ static sl_status compute(sl_model *model, const subject *x, const eval_how *how,
     return status;
 }
 
-/* Hash of the logits of all positions; 0 if the machine lacks the level. */
+/* Hash of the logits of all positions; 0 if the machine lacks the level, or the heads do not fit the cache. */
 static uint64_t hash_of(const subject *x, const char *arith, const char *cache, const char *level)
 {
     static float logits[N_TOK * N_VOCAB];
@@ -65,14 +66,16 @@ static uint64_t hash_of(const subject *x, const char *arith, const char *cache, 
     sl_status status = eval_load(&model, NULL, x->data, x->size, &how);
     if (status == SL_ERR_UNSUPPORTED && level)
         return 0;
+    const sl_status loaded = status;
     if (status == SL_OK)
         status = compute(model, x, &how, logits);
-    if (status != SL_OK) {
+    const int fits = !(loaded == SL_OK && status == SL_ERR_UNSUPPORTED && !strcmp(cache, "q8_0"));
+    if (status != SL_OK && fits) {
         fprintf(stderr, "golden: %s\n", sl_last_error());
         exit(1);
     }
     sl_model_free(model);
-    return eval_hash(logits, sizeof logits);
+    return fits ? eval_hash(logits, sizeof logits) : 0;
 }
 
 /* Called with every model, its name and the arithmetic. */
@@ -126,8 +129,11 @@ static void print_model(const char *name, const char *arith, const subject *x, v
 {
     (void)user;
     printf("%-8s", name);
-    for (int c = 0; c < 2; c++)
-        printf(" %s %016llx", caches[c], (unsigned long long)hash_of(x, arith, caches[c], NULL));
+    for (int c = 0; c < N_CACHES; c++) {
+        const uint64_t hash = hash_of(x, arith, caches[c], NULL);
+        if (hash)
+            printf(" %s %016llx", caches[c], (unsigned long long)hash);
+    }
     printf("  model %016llx\n", (unsigned long long)eval_hash(x->data, x->size));
 }
 
@@ -149,15 +155,21 @@ static const char *line_of(const char *text, const char *name)
     return NULL;
 }
 
-/* The number behind the word in a line, read with strtoull. */
-static unsigned long long number_of(const char *line, const char *word, int base)
+/* Where the number behind the word stands in a line; NULL: there is none. */
+static const char *find_word(const char *line, const char *word)
 {
     char mark[32];
-    snprintf(mark, sizeof mark, "%s ", word);
+    snprintf(mark, sizeof mark, " %s ", word);
     const char *at = line ? strstr(line, mark) : NULL;
-    if (!at || at > line + strcspn(line, "\n"))
+    return at && at < line + strcspn(line, "\n") ? at + strlen(mark) : NULL;
+}
+
+static unsigned long long number_of(const char *line, const char *word, int base)
+{
+    const char *at = find_word(line, word);
+    if (!at)
         fail_msg("golden.txt: no %s", word);
-    return strtoull(at + strlen(mark), NULL, base);
+    return strtoull(at, NULL, base);
 }
 
 static char *read_golden(void)
@@ -182,9 +194,11 @@ static void check_model(const char *name, const char *arith, const subject *x, v
         fail_msg("golden.txt: no line for %s", name);
     /* First the model: if that differs, the test is at fault and not the library. */
     assert_true(number_of(line, "model", 16) == eval_hash(x->data, x->size));
-    for (int cache = 0; cache < 2; cache++)
+    for (int cache = 0; cache < N_CACHES; cache++)
         for (int level = 0; eval_levels[level]; level++) {
             const uint64_t hash = hash_of(x, arith, caches[cache], eval_levels[level]);
+            if (!hash && level == 0)        /* the level that every machine has: heads that do not fit */
+                assert_null(find_word(line, caches[cache]));
             if (hash && level >= c->n_levels)
                 c->n_levels = level + 1;
             if (hash && hash != number_of(line, caches[cache], 16)) {
@@ -199,7 +213,7 @@ static void logits_are_what_they_were(void **state)
 {
     (void)state;
     check c = { .text = read_golden() };
-    assert_int_equal(number_of(line_of(c.text, "numerics"), "numerics", 10), sl_numerics_id());
+    assert_int_equal(strtoul(line_of(c.text, "numerics") + strlen("numerics"), NULL, 10), sl_numerics_id());
     walk(check_model, &c);
     print_message("%d models, %d levels of this machine\n", c.n_models, c.n_levels);
     assert_int_equal(c.n_wrong, 0);
