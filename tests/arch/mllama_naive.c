@@ -36,6 +36,7 @@ static const struct variant {
     { "no text layer", { .n_layer = 2, .cross = 0x3, .seed = 12 }, 1, { 7 }, { { 9, 9 } } },
     { "one key head", { .n_head_kv = 1, .n_embd = 48, .seed = 13 }, 1, { 7 }, { { 9, 9 } } },
     { "one head per query", { .n_head_kv = 4, .n_spare = 7, .seed = 14 }, 1, { 7 }, { { 9, 9 } } },
+    { "heads of 32", { .n_embd = 64, .n_head = 2, .n_head_kv = 1, .seed = 31 }, 1, { 7 }, { { 9, 9 } } },
     { "nothing kept", { .keeps_none = 1, .seed = 15 }, 1, { 7 }, { { 9, 9 } } },
     { "one of three kept", { .v_layer = 3, .kept = 0x2, .v_global = 3, .seed = 16 }, 1, { 7 }, { { 9, 9 } } },
     { "all of three kept", { .v_layer = 3, .kept = 0x7, .seed = 17 }, 1, { 7 }, { { 9, 9 } } },
@@ -389,16 +390,19 @@ static void check_variant(const struct variant *var)
         images[i] = mllama_picture(var->size[i][0], var->size[i][1], 100 + i);
     mllama_ids(ids, N_IDS, m.s.n_vocab, var->at, var->n, var->spec.seed);
     forward(&m, var, images, ids, exact);
-    for (int f16 = 0; f16 < 2; f16++) {
-        const double bound = f16 ? 5e-2 : 5e-5;
+    static const struct { const char *name; double bound; size_t block; } caches[] = { { "f32", 5e-5, 1 }, { "f16", 5e-2, 1 }, { "bf16", 0.5, 1 }, { "q8_0", 0.5, 32 } };
+    for (size_t c = 0; c < COUNT(caches); c++) {
+        const double bound = caches[c].bound;
         double most = 0;
-        compute(var, file, size, images, ids, f16 ? "f16" : "f32", got);
+        if (m.d % caches[c].block)
+            continue;
+        compute(var, file, size, images, ids, caches[c].name, got);
         for (size_t i = 0; i < n; i++)
             if (!(fabs(got[i] - exact[i]) <= most))
                 most = fabs(got[i] - exact[i]);
-        print_message("%-34s %s off by %.1e\n", var->name, f16 ? "f16" : "f32", most);
+        print_message("%-34s %s off by %.1e\n", var->name, caches[c].name, most);
         if (!(most <= bound))
-            fail_msg("%s, cache %s: off by %g, at most %g", var->name, f16 ? "f16" : "f32", most, bound);
+            fail_msg("%s, cache %s: off by %g, at most %g", var->name, caches[c].name, most, bound);
     }
     for (size_t i = 0; i < var->n; i++)
         sl_image_free(images[i]);

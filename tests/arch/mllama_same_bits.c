@@ -31,7 +31,7 @@ static const struct story { const char *name; size_t n, at[MOST_IMAGES]; uint32_
     { "one picture", 1, { 3 }, { { 60, 50 } } },
     { "three pictures, two side by side, one in a later pass", 3, { 10, 11, 70 }, { { 60, 50 }, { 20, 20 }, { 30, 90 } } },
 };
-static const char *const caches[] = { "f32", "f16" }, *const ariths[] = { "f32", "bf16" };
+static const char *const caches[] = { "f32", "f16", "bf16", "q8_0" }, *const ariths[] = { "f32", "bf16" };
 
 /* One way of computing. level: index into eval_levels, -1: what the machine has. call: ids per call of sl_session_eval, 0: all, with the pictures before the first; else each
  * picture is added before the call that has its token. */
