@@ -42,7 +42,8 @@ static sl_status write_log_probs(const float *logits, uint32_t n_vocab, const sl
     sl_status status = measure(logits, n_vocab, &largest, &log_sum);
     for (size_t i = 0; i < n && status == SL_OK; i++) {
         const double x = (double)logits[ids[i]] - (double)largest - log_sum;
-        log_probs[i] = (float)(x < 0.0 ? x : 0.0);
+        const double least = takes_part(logits[ids[i]]) ? -0x1.fffffep127 : x;      /* what is possible has a finite one */
+        log_probs[i] = (float)(x > 0.0 ? 0.0 : x < least ? least : x);
     }
     sl_fp_set(state);
     return status;
