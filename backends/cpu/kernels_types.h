@@ -42,6 +42,20 @@ INLINE vi small_fifth(vi q, vi h, int n)
     return i_plus_where(q, i_pick(h, n / 2), i_splat(&bits), i_byte(16));
 }
 
+INLINE vi small_table(int has) { return has & IQ4 ? iq4_table() : i_add8(i_row(sl_grid_fp4x2), i_byte(FP4_OFFSET)); }
+
+/* Elements 4 i and 16 + 4 i to 3 more, with the type's offset. */
+INLINE void small_line(int has, const uint8_t *w, vi table, int i, vi *q0, vi *q1)
+{
+    const vi both = i_load(w + CPU_LINE * (i + (has & FIFTH ? 1 : 0))), low = i_byte(15);
+    *q0 = i_and(both, low);
+    *q1 = i_and(i_right(both, 4), low);
+    if (has & FIFTH)
+        *q0 = small_fifth(*q0, i_load(w), i), *q1 = small_fifth(*q1, i_load(w), 4 + i);
+    if (has & (IQ4 | FP4))
+        *q0 = i_table(table, *q0), *q1 = i_table(table, *q1);
+}
+
 /* s plus two lines, low and high nibbles of each, times the activations at y. */
 INLINE vi small_dots(int has, vi s, const vi q[4], const int8_t *y)
 {
@@ -70,13 +84,12 @@ INLINE vf fp4_scales(const uint8_t *at, int half)
 
 INLINE void step_small(cpu_interleave at, int has, int offset, const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
 {
-    const vi low = i_byte(15), table = has & IQ4 ? iq4_table() : i_add8(i_row(sl_grid_fp4x2), i_byte(FP4_OFFSET));
+    const vi table = small_table(has);
     const int halves = REGS > 1 ? opaque(REGS) : 1;
     for (int b = 0; b < n / 32; b++)
         for (int half = 0; half < halves; half++) {
             const uint8_t *w = panel + cpu_body_offset(at, (size_t)k / 32 + (size_t)b) + half * LANE_BYTES;
             const uint8_t *heads = panel + cpu_head_offset(at, (size_t)k / 32 + (size_t)b);
-            const vi fifth = i_load(w);
             vi s[MAX_T];
             UNROLL for (int t = 0; t < m; t++) {
                 const int32_t start = -offset * ACT32(x[t], b)->sum;
@@ -84,16 +97,8 @@ INLINE void step_small(cpu_interleave at, int has, int offset, const uint8_t *pa
             }
             UNROLL for (int i = 0; i < 4; i += 2) {
                 vi q[4];
-                UNROLL for (int j = 0; j < 2; j++) {
-                    const vi both = i_load(w + CPU_LINE * (i + j + (has & FIFTH ? 1 : 0)));
-                    vi q0 = i_and(both, low), q1 = i_and(i_right(both, 4), low);
-                    if (has & FIFTH)
-                        q0 = small_fifth(q0, fifth, i + j), q1 = small_fifth(q1, fifth, 4 + i + j);
-                    if (has & (IQ4 | FP4))
-                        q0 = i_table(table, q0), q1 = i_table(table, q1);
-                    q[2 * j] = q0;
-                    q[2 * j + 1] = q1;
-                }
+                small_line(has, w, table, i, &q[0], &q[1]);
+                small_line(has, w, table, i + 1, &q[2], &q[3]);
                 UNROLL for (int t = 0; t < m; t++) {
                     s[t] = small_dots(has, s[t], q, ACT32(x[t], b)->q + 4 * i);
                     PIN(s[t]);
@@ -115,11 +120,11 @@ INLINE void step_small(cpu_interleave at, int has, int offset, const uint8_t *pa
     {                                                                                                                                              \
         step_small(at_##stem, has, offset, panel, k, n, x, m, acc);                                                                                \
     }
-SMALL_STEP(q4_1, LEAST, 0)
-SMALL_STEP(q5_0, FIFTH, 16)
-SMALL_STEP(q5_1, FIFTH | LEAST, 0)
-SMALL_STEP(iq4_nl, IQ4, IQ4_OFFSET)
-SMALL_STEP(mxfp4, FP4, FP4_OFFSET)
+/* X(stem, what it has, its offset): with minima, and without. */
+#define TYPES_LEAST(X) X(q4_1, LEAST, 0) X(q5_1, FIFTH | LEAST, 0)
+#define TYPES_SMALL(X) X(q5_0, FIFTH, 16) X(iq4_nl, IQ4, IQ4_OFFSET) X(mxfp4, FP4, FP4_OFFSET)
+TYPES_LEAST(SMALL_STEP)
+TYPES_SMALL(SMALL_STEP)
 
 /* ---- super-blocks ---- */
 
@@ -299,26 +304,29 @@ TYPES_SUPER(SUPER_STEP)
 
 /* ---- panels, and the rows of a level's array ---- */
 
-/* X(NAME, stem, elements of a step, lines of a block's body, blocks that share a head line, form). */
+/* The kernel file says TYPES_PANELS(TYPES_PANEL), after it has defined WIDE_SMALL(stem), WIDE_LEAST(stem) and WIDE_SUPER(stem): the kernel for many rows of a
+ * type with small blocks, with minima beside them, with super-blocks; or NULL.
+ * X(NAME, stem, elements of a step, lines of a block's body, blocks that share a head line, form, kind). */
 #define TYPES_PANELS(X) \
-    X(Q5_K, q5_k, 256, 43, 1, A256) X(Q5_0, q5_0, STEP_32, 5, 2, A32) X(Q4_1, q4_1, STEP_32, 4, 1, A32) X(Q3_K, q3_k, 256, 27, 2, A256) \
-    X(Q2_K, q2_k, 256, 20, 1, A256) X(IQ4_XS, iq4_xs, 256, 33, 1, A256) X(IQ4_NL, iq4_nl, STEP_32, 4, 2, A32) X(Q5_1, q5_1, STEP_32, 5, 1, A32) \
-    X(MXFP4, mxfp4, STEP_32, 4, 4, A32)
+    X(Q5_K, q5_k, 256, 43, 1, A256, SUPER) X(Q5_0, q5_0, STEP_32, 5, 2, A32, SMALL) X(Q4_1, q4_1, STEP_32, 4, 1, A32, LEAST) \
+    X(Q3_K, q3_k, 256, 27, 2, A256, SUPER) X(Q2_K, q2_k, 256, 20, 1, A256, SUPER) X(IQ4_XS, iq4_xs, 256, 33, 1, A256, SUPER) \
+    X(IQ4_NL, iq4_nl, STEP_32, 4, 2, A32, SMALL) X(Q5_1, q5_1, STEP_32, 5, 1, A32, LEAST) X(MXFP4, mxfp4, STEP_32, 4, 4, A32, SMALL)
 enum { STEP_BLOCKS_A32 = STEP_32_BLOCKS, STEP_BLOCKS_A256 = 1, STEP_ACTS_A32 = STEP_32_BLOCKS * sizeof(sl_block_a32), STEP_ACTS_A256 = sizeof(sl_block_a256) };
-#define TYPES_PANEL(NAME, stem, values, lines, unit, form)                                                                                         \
+#define TYPES_PANEL(NAME, stem, values, lines, unit, form, kind)                                                                                   \
     LANES_PANEL(panel_##stem, values, STEP_BLOCKS_##form * ((lines) * CPU_LINE + CPU_LINE / (unit)), STEP_ACTS_##form, step_##stem)                \
-    CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form, NULL };
-TYPES_PANELS(TYPES_PANEL)
+    CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form, WIDE_##kind(stem) };
 
-#define TYPES_IMPLS(level, text)                                                                                                                   \
+#define TYPES_IMPLS_LEAST(level, text)                                                                                                             \
+    SL_ROW(TYPE_Q4_1, CPU_MATMUL_IMPLS(Q4_1, q4_1, level, text, kernel_q4_1))                                                                      \
+    SL_ROW(TYPE_Q5_1, CPU_MATMUL_IMPLS(Q5_1, q5_1, level, text, kernel_q5_1))
+#define TYPES_IMPLS_OTHERS(level, text)                                                                                                            \
     SL_ROW(TYPE_Q5_K, CPU_MATMUL_IMPLS(Q5_K, q5_k, level, text, kernel_q5_k))                                                                      \
     SL_ROW(TYPE_Q5_0, CPU_MATMUL_IMPLS(Q5_0, q5_0, level, text, kernel_q5_0))                                                                      \
-    SL_ROW(TYPE_Q4_1, CPU_MATMUL_IMPLS(Q4_1, q4_1, level, text, kernel_q4_1))                                                                      \
     SL_ROW(TYPE_Q3_K, CPU_MATMUL_IMPLS(Q3_K, q3_k, level, text, kernel_q3_k))                                                                      \
     SL_ROW(TYPE_Q2_K, CPU_MATMUL_IMPLS(Q2_K, q2_k, level, text, kernel_q2_k))                                                                      \
     SL_ROW(TYPE_IQ4_XS, CPU_MATMUL_IMPLS(IQ4_XS, iq4_xs, level, text, kernel_iq4_xs))                                                              \
     SL_ROW(TYPE_IQ4_NL, CPU_MATMUL_IMPLS(IQ4_NL, iq4_nl, level, text, kernel_iq4_nl))                                                              \
-    SL_ROW(TYPE_Q5_1, CPU_MATMUL_IMPLS(Q5_1, q5_1, level, text, kernel_q5_1))                                                                      \
     SL_ROW(TYPE_MXFP4, CPU_MATMUL_IMPLS(MXFP4, mxfp4, level, text, kernel_mxfp4))
+#define TYPES_IMPLS(level, text) TYPES_IMPLS_OTHERS(level, text) TYPES_IMPLS_LEAST(level, text)
 
 #endif

@@ -283,6 +283,10 @@ INLINE vi i_scale(vi s, vi e, vi w) { return vmlaq_s32(s, e, vshrq_n_s32(w, 16))
 INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return vmlaq_s32(i_scale(s, b, w), a, vshrq_n_s32(vshlq_n_s32(w, 16), 16)); }
 
 #include "../kernels_types.h"
+#define WIDE_SMALL(stem) NULL
+#define WIDE_LEAST(stem) NULL
+#define WIDE_SUPER(stem) NULL
+TYPES_PANELS(TYPES_PANEL)
 
 #define WIDE(stem) NULL
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)

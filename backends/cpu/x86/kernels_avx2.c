@@ -115,6 +115,10 @@ INLINE vi i_bytes_dot(vi s, vi w, const int8_t *x) { return i_madd(s, i_maddubs(
 
 #define WIDE(stem) NULL
 #include "../kernels_types.h"
+#define WIDE_SMALL(stem) NULL
+#define WIDE_LEAST(stem) NULL
+#define WIDE_SUPER(stem) NULL
+TYPES_PANELS(TYPES_PANEL)
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 extern const sl_impl cpu_impls_avx2[];

@@ -215,8 +215,10 @@ INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w
 #define WIDE(stem) &amx_##stem
 #else
 #define WIDE(stem) &wide_##stem
-#include "../kernels_types.h"
 #endif
+#include "../kernels_types.h"
+#include "kernels_types_wide.h"
+TYPES_PANELS(TYPES_PANEL)
 INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
 
 /* The last is no row: all others may be left out, and C knows no empty array. */
@@ -225,6 +227,7 @@ extern const sl_impl cpu_impls_amx[];
 extern const size_t cpu_n_impls_amx;
 const sl_impl cpu_impls_amx[] = {
     INTERLEAVED_IMPLS(CPU_AMX, "amx")
+    TYPES_IMPLS_OTHERS(CPU_AMX, "amx")
     SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, CPU_AMX, "b16/amx", kernel_f32_tiles))
     SL_ROW(TYPE_F16, CPU_MATMUL_IMPLS(F16, f16, CPU_AMX, "b16/amx", kernel_f16_tiles))
     SL_ROW(TYPE_BF16, CPU_MATMUL_IMPLS(BF16, bf16, CPU_AMX, "b16/amx", kernel_bf16_tiles))
@@ -247,6 +250,10 @@ const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_
 
 #define WIDE(stem) NULL
 #include "../kernels_types.h"
+#define WIDE_SMALL(stem) NULL
+#define WIDE_LEAST(stem) NULL
+#define WIDE_SUPER(stem) NULL
+TYPES_PANELS(TYPES_PANEL)
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
 extern const sl_impl cpu_impls_avx512[];
