@@ -3,7 +3,7 @@
  * unsigned after an offset where its type has one, and what the offset adds comes off by the sums of the activations. Included by one kernel file per level
  * after kernels_lanes.h; besides what kernels_bytes.h lists (there also: i_madd, i_words, PIN) the file has defined
  *
- *   i_add8 i_add32
+ *   i_add8 i_add32 i_max32            (the last of signed dwords)
  *   i_row(p)                           the 16 bytes at p, in every 16 bytes of the register
  *   i_table(row, index)                per byte: the byte number index (0 .. 15) of row
  *   i_pick(v, b)                       the byte number b of every dword, in all its bytes
@@ -74,12 +74,12 @@ INLINE vi small_dots(int has, vi s, const vi q[4], const int8_t *y)
 #endif
 }
 
-/* 2^(e - 128): as sl_mxfp4_scale. */
+/* 2^(e - 128): as sl_mxfp4_scale. Its bits are (e - 1) << 23, or 0x200000 (e + 1) for e = 0 and 1: in either case the larger number of the two. */
 INLINE vf fp4_scales(const uint8_t *at, int half)
 {
     static const int32_t one = 1;
-    const vi e = i_load_bytes(at + half * LANES);
-    return f_where_less(f_int(e), f_set(2.0f), f_bits(i_left(i_add32(e, i_splat(&one)), 21)), f_bits(i_left(i_sub32(e, i_splat(&one)), 23)));
+    const vi e = i_load_bytes(at + half * LANES), up = i_splat(&one);
+    return f_bits(i_max32(i_left(i_sub32(e, up), 23), i_left(i_add32(e, up), 21)));
 }
 
 INLINE void step_small(cpu_interleave at, int has, int offset, const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])

@@ -243,6 +243,7 @@ INLINE vi i_and(vi a, vi b) { return vandq_s32(a, b); }
 INLINE vi i_or(vi a, vi b) { return vorrq_s32(a, b); }
 INLINE vi i_add8(vi a, vi b) { return of_u8(vaddq_u8(u8(a), u8(b))); }
 INLINE vi i_add32(vi a, vi b) { return vaddq_s32(a, b); }
+INLINE vi i_max32(vi a, vi b) { return vmaxq_s32(a, b); }
 INLINE vi i_sub32(vi a, vi b) { return vsubq_s32(a, b); }
 INLINE vi i_left(vi a, int n) { return vshlq_s32(a, vdupq_n_s32(n)); }
 INLINE vi i_right(vi a, int n) { return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-n))); }

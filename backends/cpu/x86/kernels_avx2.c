@@ -71,6 +71,7 @@ INLINE vi i_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 INLINE vf f_bits(vi a) { return _mm256_castsi256_ps(a); }
 INLINE vi i_add8(vi a, vi b) { return _mm256_add_epi8(a, b); }
 INLINE vi i_add32(vi a, vi b) { return _mm256_add_epi32(a, b); }
+INLINE vi i_max32(vi a, vi b) { return _mm256_max_epi32(a, b); }
 INLINE vi i_row(const void *p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
 INLINE vi i_table(vi row, vi index) { return _mm256_shuffle_epi8(row, index); }
 INLINE vi i_load_bytes(const void *x) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(x)); }
