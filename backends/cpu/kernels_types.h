@@ -316,17 +316,15 @@ enum { STEP_BLOCKS_A32 = STEP_32_BLOCKS, STEP_BLOCKS_A256 = 1, STEP_ACTS_A32 = S
     LANES_PANEL(panel_##stem, values, STEP_BLOCKS_##form * ((lines) * CPU_LINE + CPU_LINE / (unit)), STEP_ACTS_##form, step_##stem)                \
     CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form, WIDE_##kind(stem) };
 
-#define TYPES_IMPLS_LEAST(level, text)                                                                                                             \
-    SL_ROW(TYPE_Q4_1, CPU_MATMUL_IMPLS(Q4_1, q4_1, level, text, kernel_q4_1))                                                                      \
-    SL_ROW(TYPE_Q5_1, CPU_MATMUL_IMPLS(Q5_1, q5_1, level, text, kernel_q5_1))
-#define TYPES_IMPLS_OTHERS(level, text)                                                                                                            \
+#define TYPES_IMPLS(level, text)                                                                                                                   \
     SL_ROW(TYPE_Q5_K, CPU_MATMUL_IMPLS(Q5_K, q5_k, level, text, kernel_q5_k))                                                                      \
     SL_ROW(TYPE_Q5_0, CPU_MATMUL_IMPLS(Q5_0, q5_0, level, text, kernel_q5_0))                                                                      \
+    SL_ROW(TYPE_Q4_1, CPU_MATMUL_IMPLS(Q4_1, q4_1, level, text, kernel_q4_1))                                                                      \
     SL_ROW(TYPE_Q3_K, CPU_MATMUL_IMPLS(Q3_K, q3_k, level, text, kernel_q3_k))                                                                      \
     SL_ROW(TYPE_Q2_K, CPU_MATMUL_IMPLS(Q2_K, q2_k, level, text, kernel_q2_k))                                                                      \
     SL_ROW(TYPE_IQ4_XS, CPU_MATMUL_IMPLS(IQ4_XS, iq4_xs, level, text, kernel_iq4_xs))                                                              \
     SL_ROW(TYPE_IQ4_NL, CPU_MATMUL_IMPLS(IQ4_NL, iq4_nl, level, text, kernel_iq4_nl))                                                              \
+    SL_ROW(TYPE_Q5_1, CPU_MATMUL_IMPLS(Q5_1, q5_1, level, text, kernel_q5_1))                                                                      \
     SL_ROW(TYPE_MXFP4, CPU_MATMUL_IMPLS(MXFP4, mxfp4, level, text, kernel_mxfp4))
-#define TYPES_IMPLS(level, text) TYPES_IMPLS_OTHERS(level, text) TYPES_IMPLS_LEAST(level, text)
 
 #endif

@@ -10,8 +10,9 @@
 enum { AMX32_T = 16 };
 
 /* A converted panel and a prepared group: 8 blocks. What multiplying needs besides: the sums of four blocks. */
-typedef struct { int8_t q[8][8][64]; float d[8][16]; } amx_w32;
-typedef struct { int8_t q[8][AMX32_T][32]; float d[8][AMX32_T]; } amx_x32;
+typedef struct { int8_t q[8][8][64]; float d[8][16], m[8][16]; } amx_w32;               /* m, sum: for types with minima */
+typedef struct { int8_t q[8][AMX32_T][32]; float d[8][AMX32_T], sum[8][AMX32_T]; } amx_x32;
+enum { AMX_W32_PLAIN = offsetof(amx_w32, m), AMX_X32_PLAIN = offsetof(amx_x32, sum) };
 typedef struct { int32_t ring[4][AMX_SUMS]; } amx_work32;
 
 static void amx_begin_32(void)
@@ -33,6 +34,15 @@ static void amx_prepare_32(int n_block, const uint8_t *const *act, size_t n, uin
             _mm256_storeu_si256((void *)x->q[b][t], a ? _mm256_loadu_si256((const void *)a->q) : _mm256_setzero_si256());
             x->d[b][t] = a ? a->d : 0.0f;
         }
+}
+
+static void amx_prepare_32_least(int n_block, const uint8_t *const *act, size_t n, uint8_t *to)
+{
+    amx_x32 *x = (void *)to;
+    amx_prepare_32(n_block, act, n, to);
+    for (size_t t = 0; t < AMX32_T; t++)
+        for (int b = 0; b < 8; b++)
+            x->sum[b][t] = t < n && b < n_block ? (float)ACT32(act[t], b)->sum : 0.0f;
 }
 
 static void amx_convert_q8_0(int64_t n_in, const uint8_t *panel, size_t first, int n_block, uint8_t *to)
@@ -65,7 +75,7 @@ static void amx_convert_q4_0(int64_t n_in, const uint8_t *panel, size_t first, i
 
 /* Block b of a unit: activations in tile A, weights in B, the product into tile C, whose successor N holds the block that is now to be stored. */
 #define AMX32_PRODUCT(A, B, C, N, b)                                                                                                               \
-    _tile_loadd(A, x->q[b], 32); AMX_LOAD(B, w[p].q[b]) _tile_dpbssd(C, A, B); AMX_STORE(N, ring[((b) + 1) % 4]) _tile_zero(N);
+    _tile_loadd(A, x->q[b], 32); AMX_LOAD(B, now.w->q[b]) _tile_dpbssd(C, A, B); AMX_STORE(N, ring[((b) + 1) % 4]) _tile_zero(N);
 
 /* A unit on its way: the activations, the panel, and where its sums go. */
 typedef struct { const amx_x32 *x; const amx_w32 *w; float (*acc)[CPU_WIDE_OUT]; int n_block; } amx_unit32;
@@ -78,14 +88,18 @@ INLINE vf amx_int(vi s)
     return f_sub(_mm512_castsi512_ps(_mm512_add_epi32(s, _mm512_castps_si512(big))), big);
 }
 
-INLINE void amx_finish_32(const amx_unit32 *u, const int32_t *s, int b, vf a[AMX32_T])
+INLINE void amx_finish_32(const amx_unit32 *u, const int32_t *s, int b, int with_least, vf a[AMX32_T])
 {
     AMX_FENCE
     if (b >= u->n_block)
         return;
     const vf d = f_load(u->w->d[b]);
-    UNROLL for (int t = 0; t < AMX32_T; t++)
-        a[t] = f_fma(f_mul(d, f_set(u->x->d[b][t])), amx_int(i_load(s + 16 * t)), a[t]);
+    UNROLL for (int t = 0; t < AMX32_T; t++) {
+        const vf dx = f_set(u->x->d[b][t]);
+        a[t] = f_fma(f_mul(d, dx), amx_int(i_load(s + 16 * t)), a[t]);
+        if (with_least)
+            a[t] = f_fma(f_mul(f_load(u->w->m[b]), dx), f_set(u->x->sum[b][t]), a[t]);
+    }
     AMX_FENCE
 }
 
@@ -96,10 +110,9 @@ INLINE void amx_store_32(const amx_unit32 *u, const vf a[AMX32_T])
             f_store(u->acc[t], a[t]);
 }
 
-static void amx_multiply_32(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *sums, uint8_t *scratch)
+INLINE void amx_multiply_small(int with_least, int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *sums, uint8_t *scratch)
 {
-    const amx_w32 *w = (const void *)weights;
-    const amx_x32 *x = (const void *)act;
+    const size_t w_bytes = with_least ? sizeof(amx_w32) : AMX_W32_PLAIN, x_bytes = with_least ? sizeof(amx_x32) : AMX_X32_PLAIN;
     int32_t (*ring)[AMX_SUMS] = ((amx_work32 *)(void *)scratch)->ring;
     amx_unit32 last = { .n_block = 0 };         /* before the first unit nothing is to be finished */
     vf a[AMX32_T];
@@ -112,41 +125,57 @@ static void amx_multiply_32(int n_block, const uint8_t *weights, const uint8_t *
     _tile_zero(3);
     for (size_t i = 0; i < CPU_WIDE_PANELS * n_group; i++) {
         const size_t p = i % CPU_WIDE_PANELS;
-        const amx_unit32 now = { x, &w[p], (void *)(sums + i / CPU_WIDE_PANELS * AMX32_T * CPU_WIDE_OUT + CPU_PANEL * p), n_block };
+        const amx_x32 *x = (const void *)(act + i / CPU_WIDE_PANELS * x_bytes);
+        const amx_unit32 now = { x, (const void *)(weights + p * w_bytes), (void *)(sums + i / CPU_WIDE_PANELS * AMX32_T * CPU_WIDE_OUT + CPU_PANEL * p), n_block };
         AMX32_PRODUCT(4, 6, 0, 1, 0)
-        amx_finish_32(&last, ring[3], 3, a);
+        amx_finish_32(&last, ring[3], 3, with_least, a);
         AMX32_PRODUCT(5, 7, 1, 2, 1)
-        amx_finish_32(&last, ring[0], 4, a);
+        amx_finish_32(&last, ring[0], 4, with_least, a);
         AMX32_PRODUCT(4, 6, 2, 3, 2)
-        amx_finish_32(&last, ring[1], 5, a);
+        amx_finish_32(&last, ring[1], 5, with_least, a);
         AMX32_PRODUCT(5, 7, 3, 0, 3)
-        amx_finish_32(&last, ring[2], 6, a);
+        amx_finish_32(&last, ring[2], 6, with_least, a);
         AMX32_PRODUCT(4, 6, 0, 1, 4)
-        amx_finish_32(&last, ring[3], 7, a);
+        amx_finish_32(&last, ring[3], 7, with_least, a);
         amx_store_32(&last, a);
         UNROLL for (int t = 0; t < AMX32_T; t++)
             a[t] = f_load(now.acc[t]);
         AMX32_PRODUCT(5, 7, 1, 2, 5)
-        amx_finish_32(&now, ring[0], 0, a);
+        amx_finish_32(&now, ring[0], 0, with_least, a);
         AMX32_PRODUCT(4, 6, 2, 3, 6)
-        amx_finish_32(&now, ring[1], 1, a);
+        amx_finish_32(&now, ring[1], 1, with_least, a);
         AMX32_PRODUCT(5, 7, 3, 0, 7)
-        amx_finish_32(&now, ring[2], 2, a);
+        amx_finish_32(&now, ring[2], 2, with_least, a);
         last = now;
-        x += p;
     }
     AMX_STORE(1, ring[1])
     AMX_STORE(2, ring[2])
-    amx_finish_32(&last, ring[3], 3, a);
-    amx_finish_32(&last, ring[0], 4, a);
+    amx_finish_32(&last, ring[3], 3, with_least, a);
+    amx_finish_32(&last, ring[0], 4, with_least, a);
     AMX_STORE(3, ring[3])
-    amx_finish_32(&last, ring[1], 5, a);
-    amx_finish_32(&last, ring[2], 6, a);
-    amx_finish_32(&last, ring[3], 7, a);
+    amx_finish_32(&last, ring[1], 5, with_least, a);
+    amx_finish_32(&last, ring[2], 6, with_least, a);
+    amx_finish_32(&last, ring[3], 7, with_least, a);
     amx_store_32(&last, a);
 }
 
-CPU_KERNEL cpu_wide amx_q8_0 = { AMX32_T, sizeof(amx_x32), sizeof(amx_w32), sizeof(amx_work32), amx_prepare_32, amx_convert_q8_0, amx_multiply_32, wide_store, amx_begin_32, amx_end };
-CPU_KERNEL cpu_wide amx_q4_0 = { AMX32_T, sizeof(amx_x32), sizeof(amx_w32), sizeof(amx_work32), amx_prepare_32, amx_convert_q4_0, amx_multiply_32, wide_store, amx_begin_32, amx_end };
+static void amx_multiply_32(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *sums, uint8_t *scratch)
+{
+    amx_multiply_small(0, n_block, weights, act, n_group, sums, scratch);
+}
+
+static void amx_multiply_32_least(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *sums, uint8_t *scratch)
+{
+    amx_multiply_small(1, n_block, weights, act, n_group, sums, scratch);
+}
+
+#define AMX_KERNEL_32(stem, convert)                                                                                                               \
+    CPU_KERNEL cpu_wide amx_##stem = { AMX32_T, AMX_X32_PLAIN, AMX_W32_PLAIN, sizeof(amx_work32), amx_prepare_32, convert, amx_multiply_32,        \
+                                       wide_store, amx_begin_32, amx_end };
+#define AMX_KERNEL_32_LEAST(stem, convert)                                                                                                         \
+    CPU_KERNEL cpu_wide amx_##stem = { AMX32_T, sizeof(amx_x32), sizeof(amx_w32), sizeof(amx_work32), amx_prepare_32_least, convert,               \
+                                       amx_multiply_32_least, wide_store, amx_begin_32, amx_end };
+AMX_KERNEL_32(q8_0, amx_convert_q8_0)
+AMX_KERNEL_32(q4_0, amx_convert_q4_0)
 
 #endif

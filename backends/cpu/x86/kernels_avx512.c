@@ -208,13 +208,25 @@ INLINE vi i_dots(vi sum, vi q, const int8_t *x) { return i_dot(sum, q, x); }
 INLINE vi i_scale(vi s, vi e, vi w) { return _mm512_add_epi32(s, _mm512_mullo_epi32(e, _mm512_srai_epi32(w, 16))); }
 INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w); }
 
-#include "kernels_wide.h"
+/* Many rows: what all kernels for them share. Stores past the caches are ordered before a task ends. */
+static void wide_store(const float *acc, size_t n, float *to, int stream)
+{
+    if (n == CPU_WIDE_OUT && stream && (uintptr_t)to % 64 == 0)
+        for (int i = 0; i < CPU_WIDE_OUT; i += LANES)
+            _mm512_stream_ps(to + i, f_load(acc + i));
+    else
+        memcpy(to, acc, n * sizeof *to);
+}
+
+static void wide_end(void) { _mm_sfence(); }
+
 #if defined(CPU_WITH_AMX)
 #include "kernels_amx.h"
 #include "kernels_amx_32.h"
 #include "kernels_amx_bf16.h"
 #define WIDE(stem) &amx_##stem
 #else
+#include "kernels_wide.h"
 #define WIDE(stem) &wide_##stem
 #endif
 #include "../kernels_types.h"
@@ -228,7 +240,7 @@ extern const sl_impl cpu_impls_amx[];
 extern const size_t cpu_n_impls_amx;
 const sl_impl cpu_impls_amx[] = {
     INTERLEAVED_IMPLS(CPU_AMX, "amx")
-    TYPES_IMPLS_OTHERS(CPU_AMX, "amx")
+    TYPES_IMPLS(CPU_AMX, "amx")
     SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, CPU_AMX, "b16/amx", kernel_f32_tiles))
     SL_ROW(TYPE_F16, CPU_MATMUL_IMPLS(F16, f16, CPU_AMX, "b16/amx", kernel_f16_tiles))
     SL_ROW(TYPE_BF16, CPU_MATMUL_IMPLS(BF16, bf16, CPU_AMX, "b16/amx", kernel_bf16_tiles))

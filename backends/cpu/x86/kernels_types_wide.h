@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kernels_types_wide.h - products of many activation rows with the types of kernels_types.h: a panel is converted into what those of Q8_0, Q4_K and Q6_K
- * are converted into, exactly, and multiplied as those are. With AMX all but Q4_1 and Q5_1, with VNNI those of them whose blocks have 32 elements. Included by
- * kernels_avx512.c after kernels_types.h.
+ * are converted into, exactly, and multiplied as those are. Included by kernels_avx512.c after kernels_types.h.
  *
  * Products of super-blocks' integers and their scales, |v| < 2^14: Q5_K 31 * 63, Q2_K 3 * 15, Q3_K 4 * 32, IQ4_XS 127 * 32. */
 #ifndef CPU_KERNELS_TYPES_WIDE_H
@@ -11,16 +10,15 @@
 typedef amx_w32 types_w32;
 enum { TYPES_BIAS = 0 };
 #define WIDE_SMALL(stem) &amx_##stem
-#define WIDE_SUPER(stem) &amx_##stem
 #define TYPES_LINE(w, b, i) (w)->q[b][i]
 #else
 typedef wide_w32 types_w32;
 enum { TYPES_BIAS = 128 };
 #define WIDE_SMALL(stem) &wide_##stem
-#define WIDE_SUPER(stem) NULL
 #define TYPES_LINE(w, b, i) (w)->q[8 * (b) + (i)]
 #endif
-#define WIDE_LEAST(stem) NULL
+#define WIDE_LEAST(stem) WIDE_SMALL(stem)
+#define WIDE_SUPER(stem) WIDE_SMALL(stem)
 
 INLINE void types_convert_small(cpu_interleave at, int has, int offset, const uint8_t *panel, size_t first, int n_block, uint8_t *to)
 {
@@ -35,6 +33,8 @@ INLINE void types_convert_small(cpu_interleave at, int has, int offset, const ui
             _mm512_store_si512(TYPES_LINE(w, b, 4 + i), i_add8(q1, add));
         }
         f_store(w->d[b], has & FP4 ? fp4_scales(heads, 0) : head(heads, 0));
+        if (has & LEAST)
+            f_store(w->m[b], head(heads + CPU_LINE / 2, 0));
     }
 }
 
@@ -45,12 +45,12 @@ INLINE void types_convert_small(cpu_interleave at, int has, int offset, const ui
         types_convert_small(at_##stem, has, offset, panel, first, n_block, to);                                                                    \
     }
 TYPES_SMALL(TYPES_CONVERT_SMALL)
+TYPES_LEAST(TYPES_CONVERT_SMALL)
 
 #if defined(CPU_WITH_AMX)
 
-#define TYPES_WIDE_SMALL(stem, has, offset)                                                                                                        \
-    CPU_KERNEL cpu_wide amx_##stem = { AMX32_T, sizeof(amx_x32), sizeof(amx_w32), sizeof(amx_work32), amx_prepare_32, types_convert_##stem,        \
-                                       amx_multiply_32, wide_store, amx_begin_32, amx_end };
+#define TYPES_WIDE_SMALL(stem, has, offset) AMX_KERNEL_32(stem, types_convert_##stem)
+#define TYPES_WIDE_LEAST(stem, has, offset) AMX_KERNEL_32_LEAST(stem, types_convert_##stem)
 
 /* Products of the integers less `offset` and their scales, in two planes. */
 INLINE void types_planes(super at, int offset, const uint8_t *from, const vi scales[8], amx_w256 *w)
@@ -102,11 +102,43 @@ TYPES_SUPER(TYPES_WIDE_SUPER)
 
 #else
 
-#define TYPES_WIDE_SMALL(stem, has, offset)                                                                                                        \
-    CPU_KERNEL cpu_wide wide_##stem = { WIDE_T, sizeof(wide_x32), sizeof(wide_w32), 0, wide_prepare_32, types_convert_##stem, wide_multiply_32,    \
-                                        wide_store, NULL, wide_end };
+#define TYPES_WIDE_SMALL(stem, has, offset) WIDE_KERNEL_32(stem, types_convert_##stem)
+#define TYPES_WIDE_LEAST(stem, has, offset) WIDE_KERNEL_32_LEAST(stem, types_convert_##stem)
+
+/* Bytes as they are: what they are more by is in the sums that the prepared rows begin with. */
+INLINE void types_bytes(super at, const uint8_t *from, const vi scales[8], const vi *least, wide_w256 *w)
+{
+    const int n = 8 / at.width;
+    UNROLL for (int g = 0; g < 8; g++) {
+        _mm512_store_si512(w->scale[2 * g], i_and(scales[g], _mm512_set1_epi32(0xffff)));
+        _mm512_store_si512(w->scale[2 * g + 1], i_right(scales[g], 16));
+        if (least)
+            _mm512_store_si512(w->least[g], least[g]);
+    }
+    for (int c = 0; c < opaque(8 / n); c++)
+        UNROLL for (int v = 0; v < n; v++)
+            UNROLL for (int i = 0; i < 8; i++)
+                _mm512_store_si512(w->q[8 * (n * c + v) + i], super_line(at, from, c, v, i / 4, i % 4));
+}
+
+#define TYPES_WIDE_SUPER(stem, with_least, shift, ...)                                                                                             \
+    static void types_convert_##stem(int64_t n_in, const uint8_t *panel, size_t first, int n_block, uint8_t *to)                                  \
+    {                                                                                                                                              \
+        wide_w256 *w = (void *)to;                                                                                                                 \
+        const uint8_t *from = panel + cpu_body_offset(at_##stem, first), *heads = panel + cpu_head_offset(at_##stem, first);                       \
+        vi scales[8], least[8];                                                                                                                    \
+        (void)n_in, (void)n_block;                                                                                                                 \
+        scales_##stem(from, heads, 0, scales, least);                                                                                              \
+        f_store(w->d, head(heads, 0));                                                                                                             \
+        if (with_least)                                                                                                                            \
+            f_store(w->m, head(heads + CPU_LINE / 2, 0));                                                                                          \
+        types_bytes((super) { __VA_ARGS__ }, from, scales, (with_least) ? least : NULL, w);                                                        \
+    }                                                                                                                                              \
+    WIDE_KERNEL_256(stem, types_convert_##stem, wide_x256, wide_w256)
+TYPES_SUPER(TYPES_WIDE_SUPER)
 
 #endif
 TYPES_SMALL(TYPES_WIDE_SMALL)
+TYPES_LEAST(TYPES_WIDE_LEAST)
 
 #endif

@@ -5,24 +5,29 @@
  * ports are left to the products. Twelve sums, twelve accumulators: they fit the registers, and every splat serves two products.
  *
  * Weights are the unsigned factor: they are converted to bytes 0 .. 255 by adding an offset, and the sums begin at -offset times the sum of the
- * activations, which the prepared rows hold. Where sub-scales are applied to sums in 16 bits, enough elements are centred to fit:
- *     Q4_K   32 elements, q less 8:  32 * 8 * 127 = 32512.    8 times the scaled sums of the activations is added afterwards
- *     Q6_K   8 elements, q less 32:  8 * 32 * 127 = 32512 */
+ * activations, which the prepared rows hold. Sub-scales are applied to sums in 16 bits, of as many elements as fit:
+ *     Q4_K    32, q less 8:   32 * 8 * 127 = 32512.    8 times the scaled sums of the activations is added afterwards
+ *     Q5_K    8:              8 * 31 * 127 = 31496
+ *     Q6_K    8, q less 32:   8 * 32 * 127 = 32512
+ *     Q3_K    16, q less 4:   16 * 4 * 127
+ *     Q2_K    16:             16 * 3 * 127
+ *     IQ4_XS  none: sums of 32 are multiplied in 32 bits */
 #ifndef CPU_KERNELS_WIDE_H
 #define CPU_KERNELS_WIDE_H
 
 enum { WIDE_T = 6 };
 
-/* Converted panels; a line is 64 bytes: 4 elements of k of 16 rows. */
-typedef struct { uint8_t q[64][64]; float d[8][16]; } wide_w32;                     /* 8 blocks of 32, plus 128 */
+/* Converted panels; a line is 64 bytes: 4 elements of k of 16 rows. What stands behind `m` or from `least` on is there for types with minima. */
+typedef struct { uint8_t q[64][64]; float d[8][16], m[8][16]; } wide_w32;           /* 8 blocks of 32, plus 128 */
 typedef struct { uint8_t q[64][64]; int16_t scale[8][32], pair[4][32], least[4][32]; float d[16], m[16]; } wide_wq4_k;     /* scale: (s, 0); the others: those of two groups */
-typedef struct { uint8_t q[64][64]; int16_t scale[16][32]; float d[16]; } wide_wq6_k;
+typedef struct { uint8_t q[64][64]; int16_t scale[16][32]; float d[16], m[16]; int16_t least[8][32]; } wide_w256;          /* groups of 16. scale: (s, 0); least: those of two */
 
 /* Prepared groups of rows. */
-typedef struct { int8_t q[WIDE_T][256]; int32_t start[WIDE_T][8]; float d[WIDE_T][8]; } wide_x32;
+typedef struct { int8_t q[WIDE_T][256]; int32_t start[WIDE_T][8]; float d[WIDE_T][8], sum[WIDE_T][8], pad[16]; } wide_x32;
 typedef struct { int8_t q[WIDE_T][256]; int32_t start[WIDE_T][8]; int16_t sum[WIDE_T][8], sum8[WIDE_T][8]; float d[16]; } wide_xq4_k;
-typedef struct { int8_t q[WIDE_T][256]; int32_t start[WIDE_T][32]; float d[16]; } wide_xq6_k;
-SL_STATIC_ASSERT(sizeof(wide_x32) % 64 == 0 && sizeof(wide_xq4_k) % 64 == 0 && sizeof(wide_xq6_k) % 64 == 0, "prepared groups are whole lines");
+typedef struct { int8_t q[WIDE_T][256]; float d[16]; int32_t start[WIDE_T][32]; int16_t sum[WIDE_T][16]; } wide_x256;
+enum { WIDE_X32_PLAIN = offsetof(wide_x32, sum), WIDE_W32_PLAIN = offsetof(wide_w32, m) };
+SL_STATIC_ASSERT(sizeof(wide_x32) % 64 == 0 && WIDE_X32_PLAIN % 64 == 0 && sizeof(wide_xq4_k) % 64 == 0 && sizeof(wide_x256) % 64 == 0, "prepared groups are whole lines");
 
 /* ---- preparing ---- */
 
@@ -36,6 +41,15 @@ static void wide_prepare_32(int n_block, const uint8_t *const *act, size_t n, ui
             x->start[t][b] = a ? -128 * a->sum : 0;
             x->d[t][b] = a ? a->d : 0.0f;
         }
+}
+
+static void wide_prepare_32_least(int n_block, const uint8_t *const *act, size_t n, uint8_t *to)
+{
+    wide_x32 *x = (void *)to;
+    wide_prepare_32(n_block, act, n, to);
+    for (size_t t = 0; t < WIDE_T; t++)
+        for (int b = 0; b < n_block; b++)
+            x->sum[t][b] = t < n ? (float)ACT32(act[t], b)->sum : 0.0f;
 }
 
 /* The bytes of a row of 256, or zeros. */
@@ -63,22 +77,33 @@ static void wide_prepare_q4_k(int n_block, const uint8_t *const *act, size_t n, 
     }
 }
 
-static void wide_prepare_q6_k(int n_block, const uint8_t *const *act, size_t n, uint8_t *to)
+/* lines * 4 elements share a start: -offset times their sum. */
+INLINE void wide_prepare_super(int lines, int offset, const uint8_t *const *act, size_t n, uint8_t *to)
 {
-    wide_xq6_k *x = (void *)to;
-    (void)n_block;
+    wide_x256 *x = (void *)to;
     for (size_t t = 0; t < WIDE_T; t++) {
         const int there = t < n;
         wide_copy(there ? act[t] : NULL, there, x->q[t]);
         x->d[t] = there ? ACT256(act[t])->d : 0.0f;
-        UNROLL for (int i = 0; i < 4; i++) {        /* sums of 4, of 8, the even ones of them times -32 */
-            vi s = _mm512_dpbusd_epi32(_mm512_setzero_si512(), i_byte(1), _mm512_loadu_si512(x->q[t] + 64 * i));
-            s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, (_MM_PERM_ENUM)0xb1));
-            s = _mm512_maskz_compress_epi32(0x5555, _mm512_sub_epi32(_mm512_setzero_si512(), i_left(s, 5)));
-            _mm256_storeu_si256((void *)(x->start[t] + 8 * i), _mm512_castsi512_si256(s));
-        }
+        _mm256_storeu_si256((void *)x->sum[t], there ? _mm256_loadu_si256((const void *)ACT256(act[t])->sum) : _mm256_setzero_si256());
+        if (lines == 2)
+            UNROLL for (int i = 0; i < 4; i++) {        /* sums of 4, of 8, the even ones of them */
+                vi s = _mm512_dpbusd_epi32(_mm512_setzero_si512(), i_byte(1), _mm512_loadu_si512(x->q[t] + 64 * i));
+                s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, (_MM_PERM_ENUM)0xb1));
+                s = _mm512_maskz_compress_epi32(0x5555, _mm512_mullo_epi32(s, _mm512_set1_epi32(-offset)));
+                _mm256_storeu_si256((void *)(x->start[t] + 8 * i), _mm512_castsi512_si256(s));
+            }
+        else
+            for (int i = 0; i < 64 / lines; i++)
+                x->start[t][i] = -offset * (lines == 4 ? x->sum[t][i] : x->sum[t][2 * i] + x->sum[t][2 * i + 1]);
     }
 }
+
+static void wide_prepare_q6_k(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(2, 32, act, n, to); }
+static void wide_prepare_q5_k(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(2, 0, act, n, to); }
+static void wide_prepare_q3_k(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(4, 4, act, n, to); }
+static void wide_prepare_q2_k(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(4, 0, act, n, to); }
+static void wide_prepare_iq4_xs(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(8, 128, act, n, to); }
 
 /* ---- converting ---- */
 
@@ -136,7 +161,7 @@ static void wide_convert_q4_k(int64_t n_in, const uint8_t *panel, size_t first, 
 
 static void wide_convert_q6_k(int64_t n_in, const uint8_t *panel, size_t first, int n_block, uint8_t *to)
 {
-    wide_wq6_k *w = (void *)to;
+    wide_w256 *w = (void *)to;
     const uint8_t *from = panel + cpu_body_offset(at_q6_k, first);
     const vi word = _mm512_set1_epi32(0xffff);
     (void)n_in, (void)n_block;
@@ -166,12 +191,11 @@ INLINE void wide_lines(const uint8_t *w0, const uint8_t *w1, const int8_t (*q)[2
     }
 }
 
-static void wide_multiply_32(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)
+INLINE void wide_multiply_small(int with_least, int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc)
 {
-    const wide_w32 *w = (const void *)weights;
-    const wide_x32 *x = (const void *)act;
-    (void)work;
-    for (size_t g = 0; g < n_group; g++, x++, acc += WIDE_T * CPU_WIDE_OUT) {
+    const wide_w32 *w[2] = { (const void *)weights, (const void *)(weights + (with_least ? sizeof(wide_w32) : WIDE_W32_PLAIN)) };
+    for (size_t g = 0; g < n_group; g++, act += with_least ? sizeof(wide_x32) : WIDE_X32_PLAIN, acc += WIDE_T * CPU_WIDE_OUT) {
+        const wide_x32 *x = (const void *)act;
         vf a[WIDE_T][2];
         UNROLL for (int t = 0; t < WIDE_T; t++)
             UNROLL for (int r = 0; r < 2; r++)
@@ -180,15 +204,31 @@ static void wide_multiply_32(int n_block, const uint8_t *weights, const uint8_t 
             vi s[WIDE_T][2];
             UNROLL for (int t = 0; t < WIDE_T; t++)
                 s[t][0] = s[t][1] = i_splat(&x->start[t][b]);
-            wide_lines(w[0].q[8 * b], w[1].q[8 * b], x->q, 32 * b, 8, s);
+            wide_lines(w[0]->q[8 * b], w[1]->q[8 * b], x->q, 32 * b, 8, s);
             UNROLL for (int t = 0; t < WIDE_T; t++)
-                UNROLL for (int r = 0; r < 2; r++)
-                    a[t][r] = f_fma(f_mul(f_load(w[r].d[b]), f_set(x->d[t][b])), f_int(s[t][r]), a[t][r]);
+                UNROLL for (int r = 0; r < 2; r++) {
+                    const vf dx = f_set(x->d[t][b]);
+                    a[t][r] = f_fma(f_mul(f_load(w[r]->d[b]), dx), f_int(s[t][r]), a[t][r]);
+                    if (with_least)
+                        a[t][r] = f_fma(f_mul(f_load(w[r]->m[b]), dx), f_set(x->sum[t][b]), a[t][r]);
+                }
         }
         UNROLL for (int t = 0; t < WIDE_T; t++)
             UNROLL for (int r = 0; r < 2; r++)
                 f_store(acc + CPU_WIDE_OUT * t + CPU_PANEL * r, a[t][r]);
     }
+}
+
+static void wide_multiply_32(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)
+{
+    (void)work;
+    wide_multiply_small(0, n_block, weights, act, n_group, acc);
+}
+
+static void wide_multiply_32_least(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)
+{
+    (void)work;
+    wide_multiply_small(1, n_block, weights, act, n_group, acc);
 }
 
 static void wide_multiply_q4_k(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)
@@ -224,47 +264,63 @@ static void wide_multiply_q4_k(int n_block, const uint8_t *weights, const uint8_
     }
 }
 
-static void wide_multiply_q6_k(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)
+/* lines: as in wide_prepare_super; start: whether sums begin at something else than 0. With 8 lines the scales are applied in 32 bits. */
+INLINE void wide_multiply_super(int lines, int start, int with_least, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc)
 {
-    const wide_wq6_k *w = (const void *)weights;
-    const wide_xq6_k *x = (const void *)act;
-    (void)n_block, (void)work;
+    const wide_w256 *w = (const void *)weights;
+    const wide_x256 *x = (const void *)act;
     for (size_t g = 0; g < n_group; g++, x++, acc += WIDE_T * CPU_WIDE_OUT) {
         vi s[WIDE_T][2];
         UNROLL for (int t = 0; t < WIDE_T; t++)
             s[t][0] = s[t][1] = i_word(0);
-        for (int j = 0; j < opaque(16); j++)
-            UNROLL for (int half = 0; half < 2; half++) {
-                vi e[WIDE_T][2];
-                UNROLL for (int t = 0; t < WIDE_T; t++)
-                    e[t][0] = e[t][1] = i_splat(&x->start[t][2 * j + half]);
-                wide_lines(w[0].q[4 * j + 2 * half], w[1].q[4 * j + 2 * half], x->q, 16 * j + 8 * half, 2, e);
-                UNROLL for (int t = 0; t < WIDE_T; t++)
-                    UNROLL for (int r = 0; r < 2; r++) {
-                        s[t][r] = i_madd(s[t][r], e[t][r], i_load(w[r].scale[j]));
-                        PIN(s[t][r]);
-                    }
-            }
+        for (int i = 0; i < opaque(64 / lines); i++) {
+            const int group = i * lines / 4;
+            vi e[WIDE_T][2];
+            UNROLL for (int t = 0; t < WIDE_T; t++)
+                e[t][0] = e[t][1] = start ? i_splat(&x->start[t][i]) : i_word(0);
+            wide_lines(w[0].q[lines * i], w[1].q[lines * i], x->q, 4 * lines * i, lines, e);
+            UNROLL for (int t = 0; t < WIDE_T; t++)
+                UNROLL for (int r = 0; r < 2; r++) {
+                    s[t][r] = lines == 8 ? i_scale(s[t][r], e[t][r], i_left(i_load(w[r].scale[group]), 16)) : i_madd(s[t][r], e[t][r], i_load(w[r].scale[group]));
+                    PIN(s[t][r]);
+                }
+        }
         UNROLL for (int t = 0; t < WIDE_T; t++)
-            UNROLL for (int r = 0; r < 2; r++)
-                finish(f_load(w[r].d), x->d[t], s[t][r], acc + CPU_WIDE_OUT * t + CPU_PANEL * r);
+            UNROLL for (int r = 0; r < 2; r++) {
+                float *to = acc + CPU_WIDE_OUT * t + CPU_PANEL * r;
+                finish(f_load(w[r].d), x->d[t], s[t][r], to);
+                if (with_least) {
+                    vi least = i_word(0);
+                    UNROLL for (int j = 0; j < 8; j++)
+                        least = i_madd(least, i_load(w[r].least[j]), i_splat(x->sum[t] + 2 * j));
+                    finish(f_neg(f_load(w[r].m)), x->d[t], least, to);
+                }
+            }
     }
 }
 
-static void wide_store(const float *acc, size_t n, float *to, int stream)
-{
-    if (n == CPU_WIDE_OUT && stream && (uintptr_t)to % 64 == 0)
-        for (int i = 0; i < CPU_WIDE_OUT; i += LANES)
-            _mm512_stream_ps(to + i, f_load(acc + i));
-    else
-        memcpy(to, acc, n * sizeof *to);
-}
+#define WIDE_MULTIPLY_SUPER(stem, lines, start, with_least)                                                                                        \
+    static void wide_multiply_##stem(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)           \
+    {                                                                                                                                              \
+        (void)n_block, (void)work;                                                                                                                 \
+        wide_multiply_super(lines, start, with_least, weights, act, n_group, acc);                                                                 \
+    }
+WIDE_MULTIPLY_SUPER(q6_k, 2, 1, 0)
+WIDE_MULTIPLY_SUPER(q5_k, 2, 0, 1)
+WIDE_MULTIPLY_SUPER(q3_k, 4, 1, 0)
+WIDE_MULTIPLY_SUPER(q2_k, 4, 0, 1)
+WIDE_MULTIPLY_SUPER(iq4_xs, 8, 1, 0)
 
-static void wide_end(void) { _mm_sfence(); }
-
-CPU_KERNEL cpu_wide wide_q8_0 = { WIDE_T, sizeof(wide_x32), sizeof(wide_w32), 0, wide_prepare_32, wide_convert_q8_0, wide_multiply_32, wide_store, NULL, wide_end };
-CPU_KERNEL cpu_wide wide_q4_0 = { WIDE_T, sizeof(wide_x32), sizeof(wide_w32), 0, wide_prepare_32, wide_convert_q4_0, wide_multiply_32, wide_store, NULL, wide_end };
-CPU_KERNEL cpu_wide wide_q4_k = { WIDE_T, sizeof(wide_xq4_k), sizeof(wide_wq4_k), 0, wide_prepare_q4_k, wide_convert_q4_k, wide_multiply_q4_k, wide_store, NULL, wide_end };
-CPU_KERNEL cpu_wide wide_q6_k = { WIDE_T, sizeof(wide_xq6_k), sizeof(wide_wq6_k), 0, wide_prepare_q6_k, wide_convert_q6_k, wide_multiply_q6_k, wide_store, NULL, wide_end };
+/* What the types of kernels_types_wide.h share: their converters are there. */
+#define WIDE_KERNEL_32(stem, convert) \
+    CPU_KERNEL cpu_wide wide_##stem = { WIDE_T, WIDE_X32_PLAIN, WIDE_W32_PLAIN, 0, wide_prepare_32, convert, wide_multiply_32, wide_store, NULL, wide_end };
+#define WIDE_KERNEL_32_LEAST(stem, convert) \
+    CPU_KERNEL cpu_wide wide_##stem = { WIDE_T, sizeof(wide_x32), sizeof(wide_w32), 0, wide_prepare_32_least, convert, wide_multiply_32_least, wide_store, NULL, wide_end };
+#define WIDE_KERNEL_256(stem, convert, x, w) \
+    CPU_KERNEL cpu_wide wide_##stem = { WIDE_T, sizeof(x), sizeof(w), 0, wide_prepare_##stem, convert, wide_multiply_##stem, wide_store, NULL, wide_end };
+WIDE_KERNEL_32(q8_0, wide_convert_q8_0)
+WIDE_KERNEL_32(q4_0, wide_convert_q4_0)
+WIDE_KERNEL_256(q4_k, wide_convert_q4_k, wide_xq4_k, wide_wq4_k)
+WIDE_KERNEL_256(q6_k, wide_convert_q6_k, wide_x256, wide_w256)
 
 #endif
