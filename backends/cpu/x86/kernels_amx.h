@@ -39,7 +39,7 @@ static void amx_begin(void)
 static void amx_end(void)
 {
     __asm__ volatile("tilerelease" : : : "memory");
-    _mm_sfence();
+    wide_end();
 }
 
 /* ---- preparing ---- */
