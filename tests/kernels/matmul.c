@@ -103,7 +103,7 @@ static void extreme_act(sl_type type, int64_t n_in, int first, int second, float
 /* The largest sums, -128 as a weight and as a scale, subnormal and zero scales, in all combinations: number n < N_ENDS of them, as weights of one of the
  * interleaved types and rows of activations. */
 static const uint8_t end_bytes[] = { 0x00, 0x7f, 0x80, 0x81, 0xff, 0xf0, 0x0f };
-static const uint16_t end_halves[] = { 0x3c00, 0x0001, 0x8001, 0x0000, 0x7bff };
+static const uint16_t end_halves[] = { 0x3c00, 0x0001, 0x8001, 0x0000, 0x7bff, 0x8002 };     /* the low bytes of some are the smallest scales of MXFP4 */
 static const struct { int first, second; float d; } end_acts[] = { { 127, 127, 1.0f }, { -127, -127, 1.0f }, { 127, -127, 0x1p-120f }, { -127, 127, 0x1p-140f }, { 0, 0, 0.0f } };
 enum { N_END_ACTS = sizeof end_acts / sizeof *end_acts, N_ENDS = sizeof end_bytes * sizeof end_bytes * (sizeof end_halves / 2) * N_END_ACTS };
 
