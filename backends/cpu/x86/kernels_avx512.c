@@ -218,7 +218,7 @@ static void wide_store(const float *acc, size_t n, float *to, int stream)
         memcpy(to, acc, n * sizeof *to);
 }
 
-static void wide_end(void) { _mm_sfence(); }
+static __attribute__((unused)) void wide_end(void) { _mm_sfence(); }
 
 #if defined(CPU_WITH_AMX)
 #include "kernels_amx.h"
