@@ -42,6 +42,9 @@ INLINE void softmax(uint64_t visible, float scale, int b16, vf s[KEY_REGS], floa
 
 /* Registers of keys, or of elements of o, that all queries of a block meet at once: with 6 queries they take 24 registers of 32, or 12 of 16. */
 enum { BLOCK_REGS = LANES == 8 ? 2 : 4 };
+/* A single query takes more of them: fewer than eight chains wait for each other. */
+enum { ONE_REGS = LANES == 16 ? 4 : 8 };
+#define REGS_FOR(m) ((m) == 1 ? ONE_REGS : BLOCK_REGS)
 
 /* From scores to weights p; each query's maximum and sum joined with what was there. before, now: the factors of the old and the new sums. */
 INLINE void join_weights(int m, cpu_query *queries, uint64_t visible, float scale, int b16, float (*p)[SL_PAGE_KEYS], float before[16], float now[16])
@@ -98,32 +101,33 @@ INLINE int list_visible(uint64_t visible, uint8_t index[SL_PAGE_KEYS])
 #define FLOAT_ATTENTION(stem, type)                                                                                                                \
     INLINE void scores_##stem(int64_t d_head, int m, const cpu_query *queries, const type *k, float (*p)[SL_PAGE_KEYS])                            \
     {                                                                                                                                              \
+        const int regs = REGS_FOR(m);                                                                                                              \
         const float *q[CPU_ATTENTION_QUERIES];                                                                                                     \
         for (int t = 0; t < m; t++)                                                                                                                \
             q[t] = queries[t].q;                                                                                                                   \
-        for (int at = 0; at < SL_PAGE_KEYS; at += BLOCK_REGS * LANES) {                                                                            \
-            vf s[CPU_ATTENTION_QUERIES][BLOCK_REGS], keys[BLOCK_REGS];                                                                             \
+        for (int at = 0; at < SL_PAGE_KEYS; at += regs * LANES) {                                                                                  \
+            vf s[CPU_ATTENTION_QUERIES][ONE_REGS], keys[ONE_REGS];                                                                                 \
             UNROLL for (int t = 0; t < m; t++)                                                                                                     \
-                UNROLL for (int r = 0; r < BLOCK_REGS; r++)                                                                                        \
+                UNROLL for (int r = 0; r < regs; r++)                                                                                              \
                     s[t][r] = f_set(0.0f);                                                                                                         \
             for (int64_t d = 0; d < d_head; d++) {                                                                                                 \
-                UNROLL for (int r = 0; r < BLOCK_REGS; r++)                                                                                        \
+                UNROLL for (int r = 0; r < regs; r++)                                                                                              \
                     keys[r] = f_load_##stem(k + SL_PAGE_KEYS * d + at + LANES * r);                                                                \
                 UNROLL for (int t = 0; t < m; t++) {                                                                                               \
                     const vf x = f_set(q[t][d]);                                                                                                   \
-                    UNROLL for (int r = 0; r < BLOCK_REGS; r++)                                                                                    \
+                    UNROLL for (int r = 0; r < regs; r++)                                                                                          \
                         s[t][r] = f_fma(x, keys[r], s[t][r]);                                                                                      \
                 }                                                                                                                                  \
             }                                                                                                                                      \
             UNROLL for (int t = 0; t < m; t++)                                                                                                     \
-                UNROLL for (int r = 0; r < BLOCK_REGS; r++)                                                                                        \
+                UNROLL for (int r = 0; r < regs; r++)                                                                                              \
                     f_store(p[t] + at + LANES * r, s[t][r]);                                                                                       \
         }                                                                                                                                          \
     }                                                                                                                                              \
     INLINE void values_##stem(int64_t d_head, int m, cpu_query *queries, const type *v, const uint8_t *index, int n_key, int64_t d, int regs,      \
                               float (*p)[SL_PAGE_KEYS], const float *before, const float *now)                                                     \
     {                                                                                                                                              \
-        vf s[CPU_ATTENTION_QUERIES][BLOCK_REGS], values[BLOCK_REGS];                                                                               \
+        vf s[CPU_ATTENTION_QUERIES][ONE_REGS], values[ONE_REGS];                                                                                   \
         UNROLL for (int t = 0; t < m; t++)                                                                                                         \
             UNROLL for (int r = 0; r < regs; r++)                                                                                                  \
                 s[t][r] = f_set(0.0f);                                                                                                             \
@@ -150,11 +154,12 @@ INLINE int list_visible(uint64_t visible, uint8_t index[SL_PAGE_KEYS])
         float before[16] = { 0 }, now[16] = { 0 };                                                                                                 \
         uint8_t index[SL_PAGE_KEYS];                                                                                                               \
         const int n_key = list_visible(visible, index);                                                                                            \
+        const int regs = REGS_FOR(m);                                                                                                              \
         int64_t d = 0;                                                                                                                             \
         scores_##stem(d_head, m, queries, k, p);                                                                                                   \
         join_weights(m, queries, visible, scale, 0, p, before, now);                                                                               \
-        for (; d + BLOCK_REGS * LANES <= d_head; d += BLOCK_REGS * LANES)                                                                          \
-            values_##stem(d_head, m, queries, v, index, n_key, d, BLOCK_REGS, p, before, now);                                                     \
+        for (; d + regs * LANES <= d_head; d += regs * LANES)                                                                                      \
+            values_##stem(d_head, m, queries, v, index, n_key, d, regs, p, before, now);                                                           \
         for (; d + LANES <= d_head; d += LANES)                                                                                                    \
             values_##stem(d_head, m, queries, v, index, n_key, d, 1, p, before, now);                                                              \
         for (; d < d_head; d++)                                                                                                                    \

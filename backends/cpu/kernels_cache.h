@@ -14,6 +14,9 @@
 
 /* Up to so many queries run their two chains at once; more of them one after the other, which takes no more registers than chains of f32. */
 enum { PAIR_BOTH = CPU_ATTENTION_QUERIES / 2 };
+/* Registers of one chain; sized for the most. */
+enum { PAIR_REGS = 4 };
+#define PAIR_REGS_FOR(m) ((m) == 1 ? PAIR_REGS : BLOCK_REGS)
 
 /* Rounded, but stored as floats, which broadcast for nothing; a zero behind an odd end. */
 static int prepare_bf16(int64_t n, const float *x, void *to)
@@ -40,34 +43,35 @@ static int prepare_bf16(int64_t n, const float *x, void *to)
 }
 
 /* s[chain][t][r]: chain 0 over the even, 1 over the odd d of [d, end), registers of keys from `at` on. */
-INLINE void pair_score_chains(int m, const float *const *q, const uint16_t *k, int64_t d, int64_t end, int at, int first, int last, vf s[2][CPU_ATTENTION_QUERIES][BLOCK_REGS])
+INLINE void pair_score_chains(int m, const float *const *q, const uint16_t *k, int64_t d, int64_t end, int at, int first, int last, vf s[2][CPU_ATTENTION_QUERIES][PAIR_REGS])
 {
+    const int regs = PAIR_REGS_FOR(m);
     UNROLL for (int t = 0; t < m; t++)
         UNROLL for (int c = first; c <= last; c++)
-            UNROLL for (int r = 0; r < BLOCK_REGS; r++)
+            UNROLL for (int r = 0; r < regs; r++)
                 s[c][t][r] = f_set(0.0f);
     for (; d < end; d += 2) {
-        vf keys[2][BLOCK_REGS];
-        UNROLL for (int r = 0; r < BLOCK_REGS; r++)
+        vf keys[2][PAIR_REGS];
+        UNROLL for (int r = 0; r < regs; r++)
             f_load_pairs(k + SL_PAGE_KEYS * d + 2 * (at + LANES * r), UINT32_MAX, &keys[0][r], &keys[1][r]);
         UNROLL for (int t = 0; t < m; t++)
             UNROLL for (int c = first; c <= last; c++) {
                 const vf x = f_set(q[t][d + c]);
-                UNROLL for (int r = 0; r < BLOCK_REGS; r++)
+                UNROLL for (int r = 0; r < regs; r++)
                     s[c][t][r] = f_fma(x, keys[c][r], s[c][t][r]);
             }
     }
 }
 
 /* to = to + (s[0] + s[1]); where the chains did not run at once, the sums of the even one wait in `held`. */
-INLINE void pair_hold(int m, int regs, vf s[2][CPU_ATTENTION_QUERIES][BLOCK_REGS], float (*held)[SL_PAGE_KEYS])
+INLINE void pair_hold(int m, int regs, vf s[2][CPU_ATTENTION_QUERIES][PAIR_REGS], float (*held)[SL_PAGE_KEYS])
 {
     UNROLL for (int t = 0; t < m; t++)
         UNROLL for (int r = 0; r < regs; r++)
             f_store(held[t] + LANES * r, s[0][t][r]);
     __asm__ volatile("" : : : "memory");        /* compilers would keep them in registers, too, and have too few for the other chain */
 }
-INLINE void pair_add(int m, int regs, int both, vf s[2][CPU_ATTENTION_QUERIES][BLOCK_REGS], float (*held)[SL_PAGE_KEYS], float (*to)[SL_PAGE_KEYS], int at)
+INLINE void pair_add(int m, int regs, int both, vf s[2][CPU_ATTENTION_QUERIES][PAIR_REGS], float (*held)[SL_PAGE_KEYS], float (*to)[SL_PAGE_KEYS], int at)
 {
     UNROLL for (int t = 0; t < m; t++)
         UNROLL for (int r = 0; r < regs; r++) {
@@ -84,16 +88,16 @@ INLINE void pair_scores(int64_t d_head, int m, const cpu_query *queries, const u
         q[t] = queries[t].q;
         memset(p[t], 0, sizeof p[t]);
     }
-    for (int at = 0; at < SL_PAGE_KEYS; at += BLOCK_REGS * LANES)
+    for (int at = 0; at < SL_PAGE_KEYS; at += PAIR_REGS_FOR(m) * LANES)
         for (int64_t d = 0; d < d_head; d += 32) {
             const int64_t end = d_head - d < 32 ? d_head : d + 32;
-            vf s[2][CPU_ATTENTION_QUERIES][BLOCK_REGS];
+            vf s[2][CPU_ATTENTION_QUERIES][PAIR_REGS];
             pair_score_chains(m, q, k, d, end, at, 0, m <= PAIR_BOTH, s);
             if (m > PAIR_BOTH) {
-                pair_hold(m, BLOCK_REGS, s, held);
+                pair_hold(m, PAIR_REGS_FOR(m), s, held);
                 pair_score_chains(m, q, k, d, end, at, 1, 1, s);
             }
-            pair_add(m, BLOCK_REGS, m <= PAIR_BOTH, s, held, p, at);
+            pair_add(m, PAIR_REGS_FOR(m), m <= PAIR_BOTH, s, held, p, at);
         }
 }
 
@@ -120,7 +124,7 @@ INLINE void list_pairs(uint64_t visible, pair_list *list)
 
 /* Chains over pairs number i .. end - 1 of the list: even or odd keys, `regs` registers of elements from d on. */
 INLINE void pair_value_chains(int64_t d_head, int m, float (*p)[SL_PAGE_KEYS], const uint16_t *v, const pair_list *list, int i, int end, int64_t d, int regs,
-                              int first, int last, vf s[2][CPU_ATTENTION_QUERIES][BLOCK_REGS])
+                              int first, int last, vf s[2][CPU_ATTENTION_QUERIES][PAIR_REGS])
 {
     UNROLL for (int t = 0; t < m; t++)
         UNROLL for (int c = first; c <= last; c++)
@@ -128,7 +132,7 @@ INLINE void pair_value_chains(int64_t d_head, int m, float (*p)[SL_PAGE_KEYS], c
                 s[c][t][r] = f_set(0.0f);
     for (; i < end; i++) {
         const int j = 2 * list->pair[i];
-        vf values[2][BLOCK_REGS];
+        vf values[2][PAIR_REGS];
         UNROLL for (int r = 0; r < regs; r++)
             f_load_pairs(v + d_head * j + 2 * (d + LANES * r), list->mask[i], &values[0][r], &values[1][r]);
         UNROLL for (int t = 0; t < m; t++)
@@ -148,7 +152,7 @@ INLINE void pair_values(int64_t d_head, int m, cpu_query *queries, const uint16_
         memset(sums[t], 0, sizeof sums[t]);
     for (int half = 0; half < opaque(2); half++) {
         const int i = half ? list->n[0] : 0, end = list->n[half];
-        vf s[2][CPU_ATTENTION_QUERIES][BLOCK_REGS];
+        vf s[2][CPU_ATTENTION_QUERIES][PAIR_REGS];
         pair_value_chains(d_head, m, p, v, list, i, end, d, regs, 0, m <= PAIR_BOTH, s);
         if (m > PAIR_BOTH) {
             pair_hold(m, regs, s, held);
@@ -188,8 +192,8 @@ INLINE void block_bf16(int64_t d_head, int m, cpu_query *queries, const void *k,
     list_pairs(visible, &list);
     pair_scores(d_head, m, queries, k, p, held);
     join_weights(m, queries, visible, scale, 1, p, before, now);
-    for (; d + BLOCK_REGS * LANES <= d_head; d += BLOCK_REGS * LANES)
-        pair_values(d_head, m, queries, v, &list, d, BLOCK_REGS, p, held, sums, before, now);
+    for (; d + PAIR_REGS_FOR(m) * LANES <= d_head; d += PAIR_REGS_FOR(m) * LANES)
+        pair_values(d_head, m, queries, v, &list, d, PAIR_REGS_FOR(m), p, held, sums, before, now);
     for (; d + LANES <= d_head; d += LANES)
         pair_values(d_head, m, queries, v, &list, d, 1, p, held, sums, before, now);
     for (; d < d_head; d++)
