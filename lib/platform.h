@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* platform.h - everything that an operating system gives: threads, clock, memory, files, modules. platform_posix.c implements it;
+/* platform.h - everything that an operating system gives: threads, clock, memory, files, modules. platform_posix*.c implement it;
  * platform_none.c stands in for the parts that a build leaves out (-Dthreads=disabled; -Dfiles=disabled, which leaves out modules too):
  * there the calls answer SL_ERR_UNSUPPORTED. Sentences here name no file: callers put its name in front with sl_fail_in. */
 #ifndef SL_PLATFORM_H
@@ -71,6 +71,16 @@ uint64_t sl_file_size(const sl_file *file);
 /* Up to `bytes` bytes at `offset`: short counts are retried; *got < bytes only at the end of the file. Any thread. */
 sl_status sl_file_read(const sl_file *file, uint64_t offset, void *to, size_t bytes, size_t *got);
 sl_status sl_file_map(sl_file *file, const void **data);                /* whole file, private, read only; unmapped by close. One thread at a time */
+
+/* Writing; output.h is what the library writes with.
+ * Opens an empty file, made if it is not there, that nobody else has open in this way: SL_ERR_STATE while somebody has (the lock goes with the process, so a
+ * writer that died is in nobody's way). Links, files of other users and files with other names are refused with SL_ERR_IO. */
+sl_status sl_file_create(sl_file **out, const struct sl_mem *mem, const char *path);
+sl_status sl_file_write(sl_file *file, uint64_t offset, const void *from, size_t bytes);       /* short counts are retried */
+/* Gives the created file, whose path is `path`, the name `as` (in the same folder), in the place of what has it: in one step, after its bytes are on the
+ * disk; returns when the name is, too. */
+sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as);
+void sl_file_remove(const sl_file *file, const char *path);             /* the created file, if that is still its name */
 
 /* ---- modules ---- */
 typedef struct sl_module sl_module;

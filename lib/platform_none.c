@@ -75,6 +75,27 @@ sl_status sl_file_map(sl_file *file, const void **data)
     return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
 }
 
+sl_status sl_file_create(sl_file **out, const struct sl_mem *mem, const char *path)
+{
+    (void)mem, (void)path;
+    *out = NULL;
+    return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
+}
+
+sl_status sl_file_write(sl_file *file, uint64_t offset, const void *from, size_t bytes)
+{
+    (void)file, (void)offset, (void)from, (void)bytes;
+    return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
+}
+
+sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as)
+{
+    (void)file, (void)mem, (void)path, (void)as;
+    return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
+}
+
+void sl_file_remove(const sl_file *file, const char *path) { (void)file, (void)path; }
+
 sl_status sl_module_open(sl_module **out, const struct sl_mem *mem, const char *name)
 {
     (void)mem, (void)name;

@@ -49,7 +49,7 @@ def allowed():
 def plain(name):
     """Without the version and the marks of fortified calls and large files: __memcpy_chk is memcpy, open64 is open."""
     name = name.split('@')[0]
-    return re.sub(r'^__(\w+)_chk$', r'\1', re.sub(r'^(open|pread|lseek|fstat|mmap)64', r'\1', name))
+    return re.sub(r'^__(\w+)_chk$', r'\1', re.sub(r'^(open|pread|pwrite|lseek|l?stat|fstat|mmap|ftruncate)64', r'\1', name))
 
 
 def main(readelf, archive):
