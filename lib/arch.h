@@ -98,15 +98,16 @@ typedef struct sl_picture {
     sl_tensor patches;                          /* F32 [patch_side^2 * n_channel, max_tiles * n_patch], tiles that are not used are zero */
     sl_tensor arrangement;                      /* I32 [1] row of the tables */
     sl_tensor spans, ranges;                    /* what each position of the padded tiles sees of them, one after the other: I32 [2, 1 + max_tiles], [2, max_tiles * n_pos_padded] */
-    sl_tensor positions, pages;                 /* I32 [max_tiles * n_pos_padded] 0, 1, ... and the pages they fill */
+    sl_tensor positions, pages;                 /* I32 [max_tiles * n_pos_padded] 0, 1, ... and the pages they fill, in one row */
 } sl_picture;
 
-/* What one pass computes. Positions and pages lie on every device. */
+/* What one pass computes. Positions, sequences and pages lie on every device. */
 typedef struct sl_batch {
     int64_t n_tok;
     sl_tensor ids;                              /* I32 [n_tok], on the device of the embedding */
     sl_tensor positions[SL_MAX_DEVICES];        /* I32 [n_tok] */
-    sl_tensor pages[SL_MAX_DEVICES];            /* I32 [pages of the session] */
+    sl_tensor seqs[SL_MAX_DEVICES];             /* I32 [n_tok]: row of `pages` */
+    sl_tensor pages[SL_MAX_DEVICES];            /* I32 [pages of a sequence, sequences of the pass] */
     const sl_kv_layer *kv;                      /* [n_layer] */
     const sl_sight *sight;                      /* NULL: no token of the batch sees a picture */
 } sl_batch;

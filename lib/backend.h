@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 /* Raised whenever anything in this file, tensor.h, type.h or op.h's table changes. */
-#define SL_BACKEND_CONTRACT 2u
+#define SL_BACKEND_CONTRACT 3u
 /* A module exports this symbol: const sl_backend *sl_backend_module(void). */
 #define SL_BACKEND_SYMBOL "sl_backend_module"
 
@@ -30,7 +30,7 @@ typedef enum sl_op {
     SL_OP_COUNT
 } sl_op;
 
-enum { SL_OP_SOURCES = 6 };
+enum { SL_OP_SOURCES = 7 };
 
 /* One call of an operation. Shapes have been checked by op.c before anybody else sees it. */
 typedef struct sl_op_args {

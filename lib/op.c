@@ -390,19 +390,28 @@ static int is_cache(const sl_tensor *k, const sl_tensor *v, int64_t d_head, int6
            k->ne[2] == n_head_kv && v->ne[2] == n_head_kv && k->ne[3] == v->ne[3];
 }
 
-void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages)
+/* Where n_tok tokens stand: a position each, and a row of the page table, of which there may be one for all. */
+static int are_places(const sl_tensor *positions, const sl_tensor *pages, const sl_tensor *seqs, int64_t n_tok)
 {
-    sl_op_args args = { .op = SL_OP_CACHE_WRITE, .src = { k, v, k_cache, v_cache, positions, pages } };
-    if (require(pass, is_f32(&k) && is_f32(&v) && same_shape(&k, &v) && is_i32(&positions) && is_i32(&pages) && positions.ne[0] == k.ne[2] &&
-                is_cache(&k_cache, &v_cache, k.ne[0], k.ne[1]), SL_OP_CACHE_WRITE, "keys, values and cache differ in shape"))
+    return is_i32(positions) && is_i32(pages) && positions->ne[0] == n_tok && pages->ne[2] == 1 && pages->ne[3] == 1 &&
+           (sl_tensor_is(seqs) ? is_i32(seqs) && seqs->ne[0] == n_tok : pages->ne[1] == 1);
+}
+
+void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs)
+{
+    sl_op_args args = { .op = SL_OP_CACHE_WRITE, .src = { k, v, k_cache, v_cache, positions, pages, seqs } };
+    if (require(pass, is_f32(&k) && is_f32(&v) && same_shape(&k, &v) && is_cache(&k_cache, &v_cache, k.ne[0], k.ne[1]), SL_OP_CACHE_WRITE,
+                "keys, values and cache differ in shape") &&
+        require(pass, are_places(&positions, &pages, &seqs, k.ne[2]), SL_OP_CACHE_WRITE, "a position and a sequence per token"))
         dispatch(pass, &args);
 }
 
-sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, float scale)
+sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs, float scale)
 {
-    sl_op_args args = { .op = SL_OP_ATTENTION, .src = { q, k_cache, v_cache, positions, pages }, .value = scale };
-    if (!require(pass, is_f32(&q) && is_i32(&positions) && is_i32(&pages) && positions.ne[0] == q.ne[2] && k_cache.ne[2] > 0 && q.ne[1] % k_cache.ne[2] == 0 &&
-                 is_cache(&k_cache, &v_cache, q.ne[0], k_cache.ne[2]), SL_OP_ATTENTION, "queries and cache differ in shape"))
+    sl_op_args args = { .op = SL_OP_ATTENTION, .src = { q, k_cache, v_cache, positions, pages, seqs }, .value = scale };
+    if (!require(pass, is_f32(&q) && k_cache.ne[2] > 0 && q.ne[1] % k_cache.ne[2] == 0 && is_cache(&k_cache, &v_cache, q.ne[0], k_cache.ne[2]), SL_OP_ATTENTION,
+                 "queries and cache differ in shape") ||
+        !require(pass, are_places(&positions, &pages, &seqs, q.ne[2]), SL_OP_ATTENTION, "a position and a sequence per token"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, q.ne[0], q.ne[1], q.ne[2], 1);
     dispatch(pass, &args);

@@ -83,10 +83,11 @@ sl_tensor sl_op_rope_angles(sl_pass *pass, sl_tensor positions, sl_tensor freq, 
 /* Rotates neighbouring pairs of every head of x[d_head, n_head, n_tok] in place by angles[2, d_head / 2, n_tok]. */
 void sl_op_rope(sl_pass *pass, sl_tensor x, sl_tensor angles);
 /* Writes keys and values [d_head, n_head_kv, n_tok] of `positions` into their pages: k [64, d_head, n_head_kv, n_page],
- * v [d_head, 64, n_head_kv, n_page], which lie as kv.h says; pages I32 [n_page]: page of positions 64 i .. 64 i + 63. */
-void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages);
-/* dst[d_head, n_head, n_tok]: query head j of the token at position p attends to keys 0 .. p of key/value head j / (n_head / n_head_kv). */
-sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, float scale);
+ * v [d_head, 64, n_head_kv, n_page], which lie as kv.h says; pages I32 [n_table, n_seq]: in the row of a sequence, the page of its positions 64 i .. 64 i + 63;
+ * seqs I32 [n_tok]: the row of each token's sequence, or empty: row 0. */
+void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs);
+/* dst[d_head, n_head, n_tok]: query head j of the token at position p attends to keys 0 .. p of its sequence, of key/value head j / (n_head / n_head_kv). */
+sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs, float scale);
 /* From router logits [n_expert, n_tok]: ids I32 [n_used, n_tok], ascending, of the n_used largest (ties: lower id), and their softmax weights, renormalised to sum 1, F32 [n_used, n_tok]. */
 void sl_op_route(sl_pass *pass, sl_tensor logits, int64_t n_used, sl_tensor *ids, sl_tensor *weights);
 /* dst[n, n_tok] = sum over slots of weights[slot, tok] * x[n, slot, tok], slots ascending. */

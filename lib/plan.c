@@ -24,7 +24,8 @@ void sl_text_pass(sl_pass *pass, const sl_model *model, const void *what)
     for (int d = 0; d < pass->n_devices; d++) {
         pass->device = d;
         batch.positions[d] = sl_pass_input(pass, SL_TYPE_I32, work->n_tok, work->positions);
-        batch.pages[d] = sl_pass_input(pass, SL_TYPE_I32, work->n_pages, work->pages);
+        batch.seqs[d] = sl_pass_input(pass, SL_TYPE_I32, work->n_tok, work->seqs);
+        batch.pages[d] = input_rows(pass, work->n_pages, work->n_seq, work->pages);
         if (work->sight)
             sight_inputs(pass, &sight, work->sight, work->n_tok);
     }
@@ -46,7 +47,7 @@ void sl_text_pass(sl_pass *pass, const sl_model *model, const void *what)
 
 sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch)
 {
-    const sl_work work = { .n_tok = n_batch, .n_pages = kv->n_pages, .kv = kv, .sight = sight, .first_row = n_batch > SL_HEAD_ROWS ? n_batch - SL_HEAD_ROWS : 0 };
+    const sl_work work = { .n_tok = n_batch, .n_pages = kv->n_pages, .n_seq = 1, .kv = kv, .sight = sight, .first_row = n_batch > SL_HEAD_ROWS ? n_batch - SL_HEAD_ROWS : 0 };
     return sl_plan_make(plan, model, sl_text_pass, &work);
 }
 

@@ -27,10 +27,11 @@ typedef struct sl_work_sight {
 
 /* A pass over text. */
 typedef struct sl_work {
-    int64_t n_tok, n_pages;
+    int64_t n_tok, n_pages, n_seq;
     const int32_t *ids;         /* [n_tok] */
     const int32_t *positions;   /* [n_tok] */
-    const int32_t *pages;       /* [n_pages] */
+    const int32_t *seqs;        /* [n_tok]: row of `pages` */
+    const int32_t *pages;       /* [n_pages, n_seq] */
     const sl_kv *kv;
     const sl_work_sight *sight; /* NULL: no token sees a picture */
     int64_t first_row;          /* logits are wanted for tokens first_row .. n_tok - 1; n_tok: none */

@@ -46,10 +46,11 @@ static sl_status allocate(sl_session *s, sl_type cache_type)
     SL_TRY(sl_session_plan(s->model, &s->kv, &s->pictures, s->n_batch, &s->plan, &s->seeing, s->arena_bytes));
     s->tokens = sl_mem_alloc(mem, s->n_ctx, sizeof *s->tokens);
     s->positions = sl_mem_alloc(mem, s->n_batch, sizeof *s->positions);
+    s->seqs = sl_mem_alloc(mem, s->n_batch, sizeof *s->seqs);
     s->ranges = sl_mem_alloc(mem, s->n_batch, 2 * sizeof *s->ranges);
     s->marks = sl_mem_alloc(mem, s->n_batch, sizeof *s->marks);
     s->pages = sl_mem_alloc(mem, (size_t)s->kv.n_pages, sizeof *s->pages);
-    if (!s->tokens || !s->positions || !s->ranges || !s->marks || !s->pages)
+    if (!s->tokens || !s->positions || !s->seqs || !s->ranges || !s->marks || !s->pages)
         return SL_ERR_NOMEM;
     for (int64_t i = 0; i < s->kv.n_pages; i++)
         s->pages[i] = (int32_t)i;
@@ -91,6 +92,7 @@ void sl_session_close(sl_session *s)
     sl_plan_free(&s->seeing);
     sl_mem_free(&model->mem, s->tokens);
     sl_mem_free(&model->mem, s->positions);
+    sl_mem_free(&model->mem, s->seqs);
     sl_mem_free(&model->mem, s->ranges);
     sl_mem_free(&model->mem, s->marks);
     sl_mem_free(&model->mem, s->pages);
@@ -130,7 +132,7 @@ static sl_status pass(sl_session *s, const sl_token *ids, size_t n, float *logit
     size_t n_placed = 0;
     const int seeing = s->pictures.n && sl_pictures_look(&s->pictures, ids, n, s->length, s->ranges, s->marks, &n_placed);
     const sl_work_sight sight = sl_pictures_sight(&s->pictures, s->ranges, s->marks);
-    const sl_work work = { .n_tok = (int64_t)n, .n_pages = s->kv.n_pages, .ids = ids, .positions = s->positions, .pages = s->pages, .kv = &s->kv,
+    const sl_work work = { .n_tok = (int64_t)n, .n_pages = s->kv.n_pages, .n_seq = 1, .ids = ids, .positions = s->positions, .seqs = s->seqs, .pages = s->pages, .kv = &s->kv,
                            .sight = seeing ? &sight : NULL, .first_row = (int64_t)(n - n_rows), .logits = logits };
     const uint64_t start = sl_clock_ns();
     sl_status status = sl_plan_run(seeing ? &s->seeing : &s->plan, s->model, s->arena, sl_text_pass, &work, &s->cancel);

@@ -17,6 +17,7 @@ struct sl_session {
     size_t length;
     size_t arena_bytes[SL_MAX_DEVICES];
     int32_t *positions;         /* [n_batch] of the pass */
+    int32_t *seqs;              /* [n_batch]: row of `pages` */
     int32_t *ranges, *marks;    /* [2 * n_batch], [n_batch]: what its tokens see of the pictures */
     int32_t *pages;             /* [kv.n_pages]: page of every 64 positions; one timeline has them in order */
     atomic_int cancel;

@@ -13,12 +13,13 @@ typedef struct job {
     const sl_op_args *args;
     const cpu_attention_kernel *kernel;
     const int32_t *spans, *ranges;          /* what tokens see; NULL: keys 0 .. position, which stand in pages by a table */
-    const int32_t *positions, *pages;
+    const int32_t *positions, *pages, *seqs;    /* pages: n_table pages per sequence; seqs: NULL is sequence 0 */
+    int64_t n_table;
     int64_t group, n_query, per_task, tasks_per_head;   /* query heads of a key/value head; queries that share one; how they are cut */
 } job;
 
-/* What one query sees: spans [next, end), or without spans keys [0, end); and of the page at hand the keys whose bits are set. */
-typedef struct view { int32_t first, next, end; uint64_t visible; } view;
+/* What one query sees: spans [next, end) of keys in pages 0, 1, ..., or keys [0, end) in these pages; and of the page at hand the keys whose bits are set. */
+typedef struct view { const int32_t *pages; int32_t first, next, end; uint64_t visible; } view;
 
 int cpu_attention_accepts(const sl_impl *self, void *device, const sl_op_args *args)
 {
@@ -71,15 +72,22 @@ static int look_all(view *views, int n, const int32_t *spans, int64_t start)
     return any;
 }
 
-/* Queries that see the same keys of the page meet them together. */
-static void meet(const job *j, cpu_query *queries, const view *views, int n, const void *k, const void *v, void *work)
+static int64_t page_of(const view *v, int64_t block) { return v->pages ? v->pages[block] : block; }
+
+/* Queries that see the same keys of the same page, whatever their sequence, meet them together. */
+static void meet(const job *j, int64_t head_kv, int64_t block, cpu_query *queries, const view *views, int n, void *work)
 {
-    const int64_t d = j->args->src[0].ne[0];
+    const sl_tensor *k = &j->args->src[1], *v = &j->args->src[2];
     for (int i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && end - i < CPU_ATTENTION_QUERIES && views[end].visible == views[i].visible;)
+        end = i + 1;
+        if (!views[i].visible)
+            continue;
+        const int64_t page = page_of(&views[i], block);
+        while (end < n && end - i < CPU_ATTENTION_QUERIES && views[end].visible == views[i].visible && page_of(&views[end], block) == page)
             end++;
-        if (views[i].visible)
-            j->kernel->block(d, end - i, queries + i, k, v, views[i].visible, j->args->value, work);
+        const void *keys = (const char *)k->data + (size_t)page * k->stride[3] + (size_t)head_kv * k->stride[2];
+        const void *values = (const char *)v->data + (size_t)page * v->stride[3] + (size_t)head_kv * v->stride[2];
+        j->kernel->block(j->args->src[0].ne[0], end - i, queries + i, keys, values, views[i].visible, j->args->value, work);
     }
 }
 
@@ -92,7 +100,7 @@ static sl_status start_queries(const job *j, int64_t head_kv, int64_t first, int
     for (int i = 0; i < n; i++) {
         const int64_t tok = (first + i) / j->group, row = tok * a->src[0].ne[1] + head_kv * j->group + (first + i) % j->group;
         const int32_t *range = j->spans ? j->ranges + 2 * tok : NULL;
-        views[i] = range ? (view) { range[0], range[0], range[1], 0 } : (view) { 0, 0, j->positions[tok] + 1, 0 };
+        views[i] = range ? (view) { NULL, range[0], range[0], range[1], 0 } : (view) { j->pages + j->n_table * (j->seqs ? j->seqs[tok] : 0), 0, 0, j->positions[tok] + 1, 0 };
         queries[i] = (cpu_query) { cpu_row(&a->src[0], row), (float *)cpu_row(&a->dst, row), sl_float(0xff800000u), 0.0f };
         if (j->kernel->prepare) {
             char *to = prepared + (size_t)i * cpu_query_bytes(d);
@@ -121,7 +129,6 @@ static sl_status attend(void *arg, size_t task, unsigned thread)
 {
     const job *j = arg;
     const sl_op_args *a = j->args;
-    const sl_tensor *k = &a->src[1], *v = &a->src[2];
     const int64_t head_kv = (int64_t)task / j->tasks_per_head, first = (int64_t)task % j->tasks_per_head * j->per_task, left = j->n_query - first;
     const int n = (int)(left < j->per_task ? left : j->per_task);
     char *work = (char *)a->scratch + thread * scratch_per_thread(j->kernel, a);
@@ -129,14 +136,9 @@ static sl_status attend(void *arg, size_t task, unsigned thread)
     view views[MAX_QUERIES];
     SL_TRY(start_queries(j, head_kv, first, n, queries, views, work + WORK_BYTES));
     const int64_t n_page = pages_to_meet(j, views, n);
-    for (int64_t i = 0; i < n_page; i++) {
-        if (!look_all(views, n, j->spans, i * SL_PAGE_KEYS))
-            continue;
-        const size_t page = (size_t)(j->pages ? j->pages[i] : i);
-        const void *keys = (const char *)k->data + page * k->stride[3] + (size_t)head_kv * k->stride[2];
-        const void *values = (const char *)v->data + page * v->stride[3] + (size_t)head_kv * v->stride[2];
-        meet(j, queries, views, n, keys, values, work);
-    }
+    for (int64_t i = 0; i < n_page; i++)
+        if (look_all(views, n, j->spans, i * SL_PAGE_KEYS))
+            meet(j, head_kv, i, queries, views, n, work);
     for (int i = 0; i < n; i++) {
         const float r = queries[i].sum == 0.0f ? 0.0f : 1.0f / queries[i].sum;        /* 0: nothing seen, o is 0 */
         for (int64_t e = 0; e < a->dst.ne[0]; e++)
@@ -169,7 +171,8 @@ static sl_status attend_all(job *j, void *device)
 
 sl_status cpu_attention_run(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    job j = { .args = args, .kernel = self->kernel, .positions = args->src[3].data, .pages = args->src[4].data };
+    job j = { .args = args, .kernel = self->kernel, .positions = args->src[3].data, .pages = args->src[4].data, .seqs = sl_tensor_is(&args->src[5]) ? args->src[5].data : NULL,
+              .n_table = (int64_t)(args->src[4].stride[1] / sizeof(int32_t)) };
     return attend_all(&j, device);
 }
 

@@ -104,9 +104,10 @@ static sl_status write_token(void *arg, size_t tok, unsigned thread)
     const sl_tensor *k = &a->src[0], *v = &a->src[1], *kc = &a->src[2], *vc = &a->src[3];
     const int64_t position = ((const int32_t *)a->src[4].data)[tok], page = position / SL_PAGE_KEYS, key = position % SL_PAGE_KEYS;
     (void)thread;
-    if (position < 0 || page >= a->src[5].ne[0])
-        return sl_fail(SL_ERR_RANGE, "cache_write: position %lld", (long long)position);
-    const int64_t id = ((const int32_t *)a->src[5].data)[page];
+    const int64_t seq = sl_tensor_is(&a->src[6]) ? ((const int32_t *)a->src[6].data)[tok] : 0;
+    if (position < 0 || page >= a->src[5].ne[0] || seq < 0 || seq >= a->src[5].ne[1])
+        return sl_fail(SL_ERR_RANGE, "cache_write: position %lld of sequence %lld", (long long)position, (long long)seq);
+    const int64_t id = ((const int32_t *)(const void *)((const char *)a->src[5].data + (size_t)seq * a->src[5].stride[1]))[page];
     const struct stores *to = stores_of(kc);
     int bad = 0;
     for (int64_t head = 0; head < k->ne[1]; head++) {

@@ -145,13 +145,13 @@ static void project(sl_pass *p, const sl_hparams *hp, int l, const layer *y, sl_
 
 void sl_llama_attention(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_layer *y, const sl_batch *b, sl_tensor angles, sl_tensor x)
 {
-    sl_tensor q, k, v, positions = b->positions[p->device], pages = b->pages[p->device];
+    sl_tensor q, k, v, positions = b->positions[p->device], pages = b->pages[p->device], seqs = b->seqs[p->device];
     sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->attn_norm, hp->rms_epsilon));
     project(p, hp, l, y, &a, &q, &k, &v);
     sl_op_rope(p, q, angles);
     sl_op_rope(p, k, angles);
-    sl_op_cache_write(p, k, v, b->kv[l].k, b->kv[l].v, positions, pages);
-    sl_tensor o = sl_op_attention(p, q, b->kv[l].k, b->kv[l].v, positions, pages, 1.0f / sl_sqrt((float)hp->d_head));
+    sl_op_cache_write(p, k, v, b->kv[l].k, b->kv[l].v, positions, pages, seqs);
+    sl_tensor o = sl_op_attention(p, q, b->kv[l].k, b->kv[l].v, positions, pages, seqs, 1.0f / sl_sqrt((float)hp->d_head));
     sl_act heads = sl_act_of(sl_view_flat(o));                              /* [d_head * n_head, n_tok] */
     sl_tensor out = sl_op_matmul(p, &y->attn_output, &heads);
     add_bias(p, out, y->bo);

@@ -240,7 +240,7 @@ static void mllama_remember(sl_pass *p, const sl_model *model, int l, sl_tensor 
     const int64_t d = model->hp.d_head;
     sl_act y = sl_act_of(vectors);
     sl_tensor k = sl_op_rms_norm(p, sl_view_heads(sl_op_matmul(p, &c->k, &y), d), c->k_norm[p->device], model->hp.rms_epsilon);
-    sl_op_cache_write(p, k, sl_view_heads(sl_op_matmul(p, &c->v, &y), d), kv->k, kv->v, positions, pages);
+    sl_op_cache_write(p, k, sl_view_heads(sl_op_matmul(p, &c->v, &y), d), kv->k, kv->v, positions, pages, (sl_tensor) { 0 });
 }
 
 const sl_arch sl_arch_mllama = {

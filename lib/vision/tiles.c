@@ -261,7 +261,7 @@ static void attention(sl_pass *p, const sl_vision *v, const sl_tiles_layer *y, c
     sl_tensor q = sl_view_heads(sl_op_matmul(p, &y->q, &a), d);
     const sl_mark made = sl_pass_mark(p);
     sl_tensor k = sl_view_heads(sl_op_matmul(p, &y->k, &a), d);
-    sl_op_cache_write(p, k, sl_view_heads(sl_op_matmul(p, &y->v, &a), d), keys, values, picture->positions, picture->pages);
+    sl_op_cache_write(p, k, sl_view_heads(sl_op_matmul(p, &y->v, &a), d), keys, values, picture->positions, picture->pages, (sl_tensor) { 0 });
     sl_pass_release(p, made);
     sl_tensor o = sl_op_span_attention(p, q, keys, values, picture->spans, picture->ranges, 1.0f / sl_sqrt((float)d));
     sl_act heads = sl_act_of(sl_view_flat(o));                                              /* [n_embd, N] */

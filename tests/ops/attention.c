@@ -15,6 +15,7 @@ typedef struct attending {
     sl_type cache;
 } attending;
 static const int32_t pages[MAX_PAGES] = { 2, 0, 3, 1 };
+static const sl_tensor none;
 static const unsigned char junk[] = { 0xff, 0xff, 0xff, 0x7f, 0x80, 0xff, 0xff };      /* NaN, mostly, in every type */
 
 /* Keys and values of tokens first .. first + n - 1 to their pages; fused: cut out of rows that hold both. */
@@ -36,7 +37,7 @@ static void write(sl_pass *pass, const attending *a, int64_t first, int64_t n, s
         free(rows);
     }
     sl_op_cache_write(pass, sl_view_heads(k, a->d_head), sl_view_heads(v, a->d_head), k_cache, v_cache, sl_pass_input(pass, SL_TYPE_I32, n, at),
-                      sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages));
+                      sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages), none);
 }
 
 static void body(sl_pass *pass, void *user, void *out)
@@ -51,7 +52,7 @@ static void body(sl_pass *pass, void *user, void *out)
     write(pass, a, a->n_past, a->n_tok, cache.k, cache.v);
     sl_tensor q = ops_input(pass, SL_TYPE_F32, a->d_head * a->n_head, a->n_tok, 1, 1, a->q + a->n_past * a->d_head * a->n_head);
     sl_pass_output(pass, sl_op_attention(pass, sl_view_heads(q, a->d_head), cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, a->n_tok, at),
-                                         sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages), 1.0f / sqrtf((float)a->d_head)), out);
+                                         sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages), none, 1.0f / sqrtf((float)a->d_head)), out);
 }
 
 static void exact_of(const attending *a, double *out)
@@ -140,25 +141,85 @@ static void alone_or_among_others(void **state)
     free(q), free(k), free(v);
 }
 
-/* A write to position `at`, of a cache with four pages. */
+/* Three sequences in one cache; the second shares its first page with the first one. */
+enum { SEQS = 3, LENGTH = 130, HEADS = 4, HEADS_KV = 2, WIDTH = 32, N_PAGES = 9, Q = WIDTH * HEADS, KEY = WIDTH * HEADS_KV };
+static const int32_t tables[SEQS][3] = { { 2, 0, 3 }, { 2, 5, 1 }, { 7, 4, 6 } };
+typedef struct sequences { const float *q, *k[SEQS]; sl_type cache; int64_t n; const int32_t *seq, *at; } sequences;
+
+static void mixed(sl_pass *pass, void *user, void *out)
+{
+    const sequences *s = user;
+    const sl_kv_layer cache = ops_cache_of(pass, s->cache, WIDTH, HEADS_KV, N_PAGES, junk, sizeof junk);
+    const sl_tensor pages_of_all = sl_view_slots(sl_view_heads(sl_pass_input(pass, SL_TYPE_I32, 3 * SEQS, tables), 3));
+    float *rows = malloc(SEQS * LENGTH * KEY * sizeof *rows);
+    int32_t seq[SEQS * LENGTH], at[SEQS * LENGTH], n = 0;
+    for (int32_t p = 0; p < LENGTH; p++)        /* what each does not share, in turn */
+        for (int32_t i = SEQS - 1; i >= 0; i--)
+            if (i != 1 || p >= SL_PAGE_KEYS) {
+                memcpy(rows + n * KEY, s->k[i] + p * KEY, KEY * sizeof *rows);
+                seq[n] = i, at[n++] = p;
+            }
+    const sl_tensor k = sl_view_heads(ops_input(pass, SL_TYPE_F32, KEY, n, 1, 1, rows), WIDTH);
+    free(rows);
+    sl_op_cache_write(pass, k, k, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, n, at), pages_of_all, sl_pass_input(pass, SL_TYPE_I32, n, seq));
+    const sl_tensor q = sl_view_heads(ops_input(pass, SL_TYPE_F32, Q, s->n, 1, 1, s->q), WIDTH);
+    sl_pass_output(pass, sl_op_attention(pass, q, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, s->n, s->at), pages_of_all, sl_pass_input(pass, SL_TYPE_I32, s->n, s->seq), 0.25f), out);
+}
+
+/* What a token sees of its sequence does not depend on the sequences beside it: runs of one, changes after every token, equal positions. */
+static void sequences_beside_each_other(void **state)
+{
+    (void)state;
+    enum { N = 24 };
+    uint64_t random = 5;
+    int32_t seq[N], at[N];
+    for (int32_t i = 0; i < N; i++) {
+        seq[i] = i < 9 ? i % SEQS : i < 15 ? 1 : (i / 2) % SEQS;
+        at[i] = i < 6 ? 63 : i < 9 ? 129 - i : i < 15 ? 60 + i : i % 2 ? 3 : 126 - i;
+    }
+    float *q = ops_random(N * Q, 1, &random), *k[SEQS];
+    static float all[N * Q], one[Q];
+    for (int i = 0; i < SEQS; i++)
+        k[i] = ops_random(LENGTH * KEY, 2, &random);
+    memcpy(k[1], k[0], SL_PAGE_KEYS * KEY * sizeof *k[0]);
+    for (int c = 0; c < OPS_CACHES; c++) {
+        sequences s = { q, { k[0], k[1], k[2] }, ops_caches[c].type, N, seq, at };
+        const ops_case run = { "attention of sequences", mixed, &s, NULL, 0, sizeof all };
+        ops_run(&run, all);
+        for (int i = 0; i < N; i++) {
+            const float *own = k[seq[i]];
+            sequences b = { q + i * Q, { own, own, own }, ops_caches[c].type, 1, &(int32_t) { 0 }, &at[i] };
+            const ops_case single = { "attention of one of them", mixed, &b, NULL, 0, sizeof one };
+            ops_run(&single, one);
+            assert_memory_equal(one, all + i * Q, sizeof one);
+        }
+    }
+    free(q), free(k[0]), free(k[1]), free(k[2]);
+}
+
+/* A write to a position of a sequence, of two that have the same four pages. */
 static void write_at(sl_pass *pass, void *user, void *out)
 {
     static const float x[24];
+    static const int32_t both[2][MAX_PAGES] = { { 2, 0, 3, 1 }, { 2, 0, 3, 1 } };
+    const int32_t *place = user;
     const sl_kv_layer cache = ops_cache_of(pass, SL_TYPE_F16, 24, 1, MAX_PAGES, junk, sizeof junk);
     const sl_tensor kv = sl_view_heads(ops_input(pass, SL_TYPE_F32, 24, 1, 1, 1, x), 24);
-    sl_op_cache_write(pass, kv, kv, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, 1, user), sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages));
+    sl_op_cache_write(pass, kv, kv, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, 1, &place[0]),
+                      sl_view_slots(sl_view_heads(sl_pass_input(pass, SL_TYPE_I32, 2 * MAX_PAGES, both), MAX_PAGES)), sl_pass_input(pass, SL_TYPE_I32, 1, &place[1]));
     sl_pass_output(pass, cache.k, out);
 }
 
 static void positions_that_are_not_there(void **state)
 {
     (void)state;
-    int32_t wrong[] = { MAX_PAGES * SL_PAGE_KEYS, -1, INT32_MAX, INT32_MIN }, last = MAX_PAGES * SL_PAGE_KEYS - 1;
+    int32_t wrong[][2] = { { MAX_PAGES * SL_PAGE_KEYS, 0 }, { -1, 1 }, { INT32_MAX, 0 }, { INT32_MIN, 1 }, { 0, 2 }, { 0, -1 }, { 0, INT32_MAX } };
+    int32_t last[] = { MAX_PAGES * SL_PAGE_KEYS - 1, 1 };
     static char out[SL_PAGE_KEYS * 24 * MAX_PAGES * 2];
-    const ops_case right = { "cache_write", write_at, &last, NULL, 0, sizeof out };
+    const ops_case right = { "cache_write", write_at, last, NULL, 0, sizeof out };
     ops_run(&right, out);
-    for (size_t i = 0; i < 4; i++) {
-        const ops_case c = { "cache_write", write_at, &wrong[i], NULL, 0, sizeof out };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const ops_case c = { "cache_write", write_at, wrong[i], NULL, 0, sizeof out };
         ops_run_fails(&c, 0, SL_ERR_RANGE, "cache_write: position");
     }
 }
@@ -212,7 +273,8 @@ static int finish(void **state) { return (void)state, ops_finish("attention"); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(follows_the_definition), cmocka_unit_test(alone_or_among_others), cmocka_unit_test(positions_that_are_not_there),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(follows_the_definition), cmocka_unit_test(alone_or_among_others), cmocka_unit_test(sequences_beside_each_other),
+                                        cmocka_unit_test(positions_that_are_not_there),
                                         cmocka_unit_test(numbers_that_are_not_finite), cmocka_unit_test(heads_that_do_not_fit) };
     return cmocka_run_group_tests_name("attention", tests, ops_prepare, finish);
 }

@@ -33,11 +33,19 @@ static void route(sl_pass *pass, sl_tensor logits, int64_t n_used)
     sl_op_route(pass, logits, n_used, &ids, &weights);
 }
 
-/* Keys and values [24, 2, n_tok], caches of 3 pages. */
-static void cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc, sl_tensor vc, int64_t n_tok) { sl_op_cache_write(pass, k, v, kc, vc, I(n_tok, 1, 1, 1), I(3, 1, 1, 1)); }
-static void attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, int64_t n_tok) { sl_op_attention(pass, q, kc, vc, I(n_tok, 1, 1, 1), I(3, 1, 1, 1), 1); }
-
 static const sl_tensor no_tensor;
+/* Keys and values [24, 2, n_tok], caches of 3 pages; n_seq rows of them for tokens that say which. */
+static void cache_write_of(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc, sl_tensor vc, int64_t n_tok, int64_t n_seq, sl_tensor seqs)
+{
+    sl_op_cache_write(pass, k, v, kc, vc, I(n_tok, 1, 1, 1), I(3, n_seq, 1, 1), seqs);
+}
+static void attention_of(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, int64_t n_tok, int64_t n_seq, sl_tensor seqs)
+{
+    sl_op_attention(pass, q, kc, vc, I(n_tok, 1, 1, 1), I(3, n_seq, 1, 1), seqs, 1);
+}
+static void cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc, sl_tensor vc, int64_t n_tok) { cache_write_of(pass, k, v, kc, vc, n_tok, 1, no_tensor); }
+static void attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, int64_t n_tok) { attention_of(pass, q, kc, vc, n_tok, 1, no_tensor); }
+
 /* A cache of 2 heads as attention wants it, by spans [2, 3]. */
 static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, sl_tensor spans, sl_tensor ranges) { sl_op_span_attention(pass, q, kc, vc, spans, ranges, 1); }
 
@@ -78,6 +86,12 @@ static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor v
     X(CACHE_WRITE, cache_write(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 1, 3), F(24, 64, 1, 3), 5)) \
     X(CACHE_WRITE, cache_write(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 2), 5)) \
     X(CACHE_WRITE, cache_write(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 2, 3), shaped(pass, SL_TYPE_F16, 24, 64, 2, 3), 5)) \
+    X(CACHE_WRITE, cache_write_of(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5, 2, no_tensor)) \
+    X(CACHE_WRITE, cache_write_of(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5, 2, I(4, 1, 1, 1))) \
+    X(CACHE_WRITE, cache_write_of(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5, 2, F(5, 1, 1, 1))) \
+    X(ATTENTION, attention_of(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5, 2, no_tensor)) \
+    X(ATTENTION, attention_of(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5, 2, I(4, 1, 1, 1))) \
+    X(ATTENTION, attention_of(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5, 2, F(5, 1, 1, 1))) \
     X(ATTENTION, attention(pass, F(24, 3, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5)) \
     X(ATTENTION, attention(pass, F(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 4)) \
     X(ATTENTION, attention(pass, F(20, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5)) \

@@ -48,7 +48,7 @@ static void write_seen(sl_pass *pass, const spanning *a, sl_kv_layer cache)
     }
     if (n)
         sl_op_cache_write(pass, sl_view_heads(ops_input(pass, SL_TYPE_F32, width, n, 1, 1, rows), a->d_head), sl_view_heads(ops_input(pass, SL_TYPE_F32, width, n, 1, 1, values), a->d_head),
-                          cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, n, at), sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages));
+                          cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, n, at), sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages), (sl_tensor) { 0 });
     free(rows);
 }
 
@@ -179,8 +179,8 @@ static void causal(sl_pass *pass, void *user, void *out)
     const sl_kv_layer c = ops_cache_of(pass, b->cache, D, KV, MAX_PAGES, junk, sizeof junk);
     sl_tensor x = sl_view_heads(ops_input(pass, SL_TYPE_F32, D * KV, N, 1, 1, b->kv), D), q = sl_view_heads(ops_input(pass, SL_TYPE_F32, D * H, N, 1, 1, b->q), D);
     sl_tensor positions = sl_pass_input(pass, SL_TYPE_I32, N, at), page = sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages);
-    sl_op_cache_write(pass, x, x, c.k, c.v, positions, page);
-    sl_pass_output(pass, b->causal ? sl_op_attention(pass, q, c.k, c.v, positions, page, 0.25f) : sl_op_span_attention(pass, q, c.k, c.v, pairs(pass, spans, N), pairs(pass, ranges, N), 0.25f), out);
+    sl_op_cache_write(pass, x, x, c.k, c.v, positions, page, (sl_tensor) { 0 });
+    sl_pass_output(pass, b->causal ? sl_op_attention(pass, q, c.k, c.v, positions, page, (sl_tensor) { 0 }, 0.25f) : sl_op_span_attention(pass, q, c.k, c.v, pairs(pass, spans, N), pairs(pass, ranges, N), 0.25f), out);
 }
 
 static void equals_attention_to_all_before(void **state)
