@@ -453,5 +453,6 @@ int main(void)
         cmocka_unit_test(expert_products_equal_the_definition),
     };
     n_rows = rows_of_machine(rows, CAPACITY);
+    print_levels(rows, n_rows);
     return cmocka_run_group_tests_name("matmul", tests, NULL, NULL);
 }

@@ -416,8 +416,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_level_gives_the_bits_of_the_reference) };
     n_rows = rows_of_machine(rows, CAPACITY);
-    for (size_t i = 0; i < n_rows; i++)
-        if (rows[i]->kernel && (i == 0 || rows[i]->level != rows[i - 1]->level))
-            print_message("level of %s\n", rows[i]->label);
+    print_levels(rows, n_rows);
     return cmocka_run_group_tests_name("vector", tests, NULL, NULL);
 }

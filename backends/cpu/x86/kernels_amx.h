@@ -14,6 +14,8 @@
 #ifndef CPU_KERNELS_AMX_H
 #define CPU_KERNELS_AMX_H
 
+#include "tiles.h"
+
 enum { AMX_T = 16, AMX_SUMS = 256 };        /* rows of activations of a group; sums of a tile */
 
 /* A converted panel: tiles of 16 lines, a line is 4 elements of k of 16 rows. least: the minimum of each 16 elements in bf16, twice. */
@@ -25,7 +27,6 @@ typedef struct { int32_t lo[AMX_SUMS], hi[AMX_SUMS]; float least[AMX_SUMS]; } am
 /* What multiplying needs besides: the sums of three units, and a place for rows of a unit before the first. */
 typedef struct { amx_sums ring[3]; float nothing[AMX_T][CPU_WIDE_OUT], zeros[AMX_T]; } amx_work;
 
-/* The instruction reads all 64 bytes, which gcc 12's intrinsic does not say. */
 static void amx_begin(void)
 {
     struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = { .palette = 1 };
@@ -33,12 +34,12 @@ static void amx_begin(void)
         config.bytes[i] = 64;
         config.rows[i] = 16;
     }
-    __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory");
+    TILE_CONFIGURE(&config);
 }
 
 static void amx_end(void)
 {
-    __asm__ volatile("tilerelease" : : : "memory");
+    TILE_RELEASE();
     wide_end();
 }
 

@@ -22,7 +22,7 @@ static void amx_begin_32(void)
         config.bytes[i] = i == 4 || i == 5 ? 32 : 64;       /* 4, 5: activations; 6, 7: weights; 0 to 3: sums */
         config.rows[i] = i >= 6 ? 8 : 16;
     }
-    __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory");
+    TILE_CONFIGURE(&config);
 }
 
 static void amx_prepare_32(int n_block, const uint8_t *const *act, size_t n, uint8_t *to)

@@ -4,17 +4,11 @@
  *
  * A tile has 16 rows of 64 bytes. Activations: 32 elements of k of 16 rows. Weights: 16 pairs (k, k + 1) of the 16 rows of a panel. Sums: 16 rows by 16
  * outputs. TDPBF16PS on the three is the canonical step of 32 k (docs/numerics.md), so every sum stays one chain: four tiles of sums, two of activations
- * and two of weights fill the eight that there are.
- *
- * Instructions are written out: gcc 12 does not know that its functions for them read and write memory. */
+ * and two of weights fill the eight that there are. */
 #ifndef CPU_KERNELS_AMX_BF16_H
 #define CPU_KERNELS_AMX_BF16_H
 
 enum { TILE_ROWS = 16, TILE_K = 32, TILE_BYTES = 1024, TILE_STEPS = CPU_WIDE_K / TILE_K, TILE_STRIDE = 64 };
-
-#define TILE_LOAD(tile, from, stride) __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((size_t)(stride)) : "memory")
-#define TILE_STORE(tile, to, stride) __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"((size_t)(stride)) : "memory")
-#define TILE_PRODUCT(sums, rows, weights) __asm__ volatile("tdpbf16ps %%tmm" #weights ", %%tmm" #rows ", %%tmm" #sums : : : "memory")
 
 /* Rows to tiles: those of the first 16 and of the second 16 for each step of 32 elements. */
 static void tiles_prepare(int n_block, const uint8_t *const *act, size_t n, uint8_t *to)
