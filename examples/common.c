@@ -110,12 +110,29 @@ static void set_numbers(const struct option *o, const char *text)
     to->n = read_numbers(o->name, text, to->values, sizeof to->values / sizeof *to->values);
 }
 
+/* The values of all lists, given back when the program ends, whichever way it does. A list has no more of them than the command line has words. */
+static const char **list_texts;
+
+static void free_lists(void)
+{
+    free(list_texts);
+}
+
+static void make_lists(const struct option *options, size_t n, size_t n_words)
+{
+    size_t n_lists = 0;
+    for (size_t i = 0; i < n; i++)
+        n_lists += options[i].kind == OPTION_LIST;
+    list_texts = take(n_lists * n_words, sizeof *list_texts);
+    if (atexit(free_lists))
+        fail("memory: no room for what is done at the end");
+    for (size_t i = 0, list = 0; i < n; i++)
+        if (options[i].kind == OPTION_LIST)
+            *(struct list *)options[i].to = (struct list) { .texts = list_texts + n_words * list++ };
+}
+
 static void append_text(struct list *list, const char *text)
 {
-    const char **grown = realloc(list->texts, (list->n + 1) * sizeof *grown);
-    if (!grown)
-        fail("memory: no %zu texts", list->n + 1);
-    list->texts = grown;
     list->texts[list->n++] = text;
 }
 
@@ -134,6 +151,7 @@ static const struct option *find_option(const struct option *options, size_t n, 
 void read_options(const char *program, const char *about, const struct option *options, size_t n, int argc, char **argv, const char **operand)
 {
     name_of_program = program;
+    make_lists(options, n, (size_t)argc);
     for (int i = 1; i < argc; i++) {
         const char *argument = argv[i], *value;
         if (strcmp(argument, "--help") == 0)
@@ -305,5 +323,4 @@ void free_pictures(struct pictures *p)
     for (size_t i = 0; i < p->n; i++)
         sl_image_free(p->images[i]);
     free(p->images);
-    free(p->paths);
 }

@@ -17,7 +17,7 @@ struct option {
     double low, high;
 };
 
-/* Values of an option that may be given several times. */
+/* Values of an option that may be given several times: words of the command line. The memory belongs to read_options. */
 struct list { const char **texts; size_t n; };
 
 /* Values of an option that takes several numbers with commas between them; n 0: it was not given. */
