@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const sl_arch sl_arch_llama, sl_arch_mllama;
+extern const sl_arch sl_arch_llama, sl_arch_llama4, sl_arch_mllama;
 
-static const sl_arch *const archs[] = { SL_ROW(ARCH_LLAMA, &sl_arch_llama,) SL_ROW(ARCH_MLLAMA, &sl_arch_mllama,) NULL };
+static const sl_arch *const archs[] = { SL_ROW(ARCH_LLAMA, &sl_arch_llama,) SL_ROW(ARCH_LLAMA4, &sl_arch_llama4,) SL_ROW(ARCH_MLLAMA, &sl_arch_mllama,) NULL };
 
 const sl_arch *sl_arch_find(const char *name, size_t length)
 {
@@ -45,6 +45,9 @@ static const hparam_row hparam_rows[] = {
     { "attention.layer_norm_rms_epsilon", REAL, 1, AT(rms_epsilon), 0, 1 },
     { "expert_count", NUMBER, 0, AT(n_expert), 0, SL_LIMIT_EXPERTS },
     { "expert_used_count", NUMBER, 0, AT(n_expert_used), 0, SL_LIMIT_EXPERTS },
+    { "expert_feed_forward_length", NUMBER, 0, AT(n_ff_expert), 0, SL_LIMIT_EMBEDDING },
+    { "interleave_moe_layer_step", NUMBER, 0, AT(expert_step), 0, SL_LIMIT_LAYERS },
+    { "attention.chunk_size", NUMBER, 0, AT(chunk), 0, SL_LIMIT_CONTEXT },
     { "vocab_size", NUMBER, 0, AT(n_vocab), 1, SL_LIMIT_VOCABULARY },
     { "rope.freq_base", REAL, 0, AT(rope_base), 1, 1e15 },
     { "rope.scale_linear", REAL, 0, AT(rope_factor), 0, 1e6 },
@@ -212,7 +215,7 @@ int64_t sl_hparams_dim(const sl_hparams *hp, int layer, sl_dim dim)
     const sl_vision *v = &hp->vision;
     const int64_t sizes[SL_DIM_COUNT] = {
         [SL_DIM_END] = 1, [SL_DIM_ONE] = 1, [SL_DIM_EMBD] = hp->n_embd, [SL_DIM_VOCAB] = hp->n_vocab, [SL_DIM_TOKENS] = hp->n_token_rows, [SL_DIM_Q] = q, [SL_DIM_KV] = kv,
-        [SL_DIM_QKV] = q + 2 * kv, [SL_DIM_FF] = hp->n_ff[l], [SL_DIM_HEAD] = hp->d_head, [SL_DIM_EXPERT] = hp->n_expert,
+        [SL_DIM_QKV] = q + 2 * kv, [SL_DIM_FF] = hp->n_ff[l], [SL_DIM_FF_EXPERT] = hp->n_ff_expert, [SL_DIM_HEAD] = hp->d_head, [SL_DIM_EXPERT] = hp->n_expert,
         [SL_DIM_V_EMBD] = v->n_embd, [SL_DIM_V_FF] = v->n_ff, [SL_DIM_V_POS] = v->n_pos, [SL_DIM_V_PATCH] = v->patch_side, [SL_DIM_V_CHANNEL] = v->n_channel,
         [SL_DIM_V_ARRANGEMENT] = v->n_arrangement, [SL_DIM_V_TILES_EMBD] = (int64_t)v->max_tiles * v->n_embd,
         [SL_DIM_V_TILES_POS_EMBD] = (int64_t)v->max_tiles * v->n_pos * v->n_embd, [SL_DIM_V_FEATURES] = (int64_t)(1 + v->n_kept) * v->n_embd,

@@ -34,21 +34,24 @@ typedef struct sl_hparams {
     sl_vision vision;
     float rms_epsilon, rope_base, rope_factor, rope_attn_factor;
     uint32_t rope_ctx_original;
+    /* Llama 4: width of experts; layers l with (l + 1) % expert_step == 0 have them; positions of a chunk of attention; layers with (l + 1) % turn_step == 0
+     * do not turn by position and see all chunks (0: there are none); queries and keys are normalised */
+    uint32_t n_ff_expert, expert_step, chunk, turn_step, qk_norm;
     sl_rope_scaling rope_scaling;
 } sl_hparams;
 
 /* Sizes that tensor shapes are made of. */
 typedef enum sl_dim {
-    SL_DIM_END, SL_DIM_ONE, SL_DIM_EMBD, SL_DIM_VOCAB, SL_DIM_TOKENS, SL_DIM_Q, SL_DIM_KV, SL_DIM_QKV, SL_DIM_FF, SL_DIM_HEAD, SL_DIM_EXPERT,
+    SL_DIM_END, SL_DIM_ONE, SL_DIM_EMBD, SL_DIM_VOCAB, SL_DIM_TOKENS, SL_DIM_Q, SL_DIM_KV, SL_DIM_QKV, SL_DIM_FF, SL_DIM_FF_EXPERT, SL_DIM_HEAD, SL_DIM_EXPERT,
     SL_DIM_V_EMBD, SL_DIM_V_FF, SL_DIM_V_POS, SL_DIM_V_PATCH, SL_DIM_V_CHANNEL, SL_DIM_V_ARRANGEMENT, SL_DIM_V_TILES_EMBD, SL_DIM_V_TILES_POS_EMBD, SL_DIM_V_FEATURES,
     SL_DIM_COUNT
 } sl_dim;
 
 /* One tensor of an architecture and the member it is bound to (an sl_weight or an sl_tensor at `offset` of the structure handed in).
- * MATRIX: of products. FILTER: the same, its first three dimensions are one. VECTOR: numbers, as F32. TABLE: rows of them. */
+ * MATRIX: of products. ROUTER: the same, but float weights meet f32 activations in every arithmetic, because choosing is not continuous. FILTER: the same, its first three dimensions are one. VECTOR: numbers, as F32. TABLE: rows of them. */
 typedef struct sl_tensor_row {
     const char *name;           /* behind "blk.N." for tensors of a layer. "a|b": of files that exchange names, the first one with the right shape; both are there */
-    enum { SL_ROW_MATRIX, SL_ROW_FILTER, SL_ROW_VECTOR, SL_ROW_TABLE } kind;
+    enum { SL_ROW_MATRIX, SL_ROW_ROUTER, SL_ROW_FILTER, SL_ROW_VECTOR, SL_ROW_TABLE } kind;
     int needed;                 /* 0: may be absent, the member stays empty */
     size_t offset;
     sl_dim dims[4];             /* fastest first */

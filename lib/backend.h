@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 /* Raised whenever anything in this file, tensor.h, type.h or op.h's table changes. */
-#define SL_BACKEND_CONTRACT 3u
+#define SL_BACKEND_CONTRACT 4u
 /* A module exports this symbol: const sl_backend *sl_backend_module(void). */
 #define SL_BACKEND_SYMBOL "sl_backend_module"
 
@@ -21,7 +21,8 @@
 #define SL_OPS(X) \
     X(GET_ROWS, get_rows) X(TAKE_ROWS, take_rows) X(RMS_NORM, rms_norm) X(QUANTIZE, quantize) X(MATMUL, matmul) \
     X(MATMUL_EXPERT, matmul_expert) X(SCALE, scale) X(ADD_TO, add_to) X(SILU_MUL, silu_mul) X(ROPE_ANGLES, rope_angles) X(ROPE, rope) \
-    X(CACHE_WRITE, cache_write) X(ATTENTION, attention) X(ROUTE, route) X(EXPERT_SUM, expert_sum) \
+    X(TEMPER, temper) \
+    X(CACHE_WRITE, cache_write) X(ATTENTION, attention) X(ROUTE, route) X(EXPERT_SUM, expert_sum) X(EXPERT_SCALE, expert_scale) \
     X(LAYER_NORM, layer_norm) X(GELU, gelu) X(ADD_GATED, add_gated) X(COPY_TO, copy_to) X(SPAN_ATTENTION, span_attention)
 typedef enum sl_op {
 #define SL_OP_ENUM_(name, stem) SL_OP_##name,
@@ -39,6 +40,7 @@ typedef struct sl_op_args {
     sl_tensor dst, src[SL_OP_SOURCES];
     const sl_weight *weight;        /* GET_ROWS, MATMUL, MATMUL_EXPERT */
     float value;                    /* epsilon, scale of scores, ... */
+    int64_t number;                 /* a whole number of the operation: positions of a chunk (ATTENTION), sl_gate (ROUTE); 0 elsewhere */
     void *scratch;                  /* what the implementation asked for; NULL while planning */
 } sl_op_args;
 

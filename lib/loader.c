@@ -113,6 +113,8 @@ static sl_status bind_row(sl_loader *loader, const sl_tensor_row *row, const pla
     }
     sl_weight *weight = (sl_weight *)((char *)target + row->offset);
     *weight = (sl_weight) { .name = t->name, .type = t->type, .form = sl_device_form(&loader->model->devices[at->device], t->type), .n_in = want[0], .n_out = want[1], .n_mat = want[2] };
+    if (row->kind == SL_ROW_ROUTER && weight->form == SL_ACT_B16)
+        weight->form = SL_ACT_F32;
     if (row->kind == SL_ROW_FILTER)
         weight->n_in = want[0] * want[1] * want[2], weight->n_out = want[3], weight->n_mat = 1;
     SL_TRY(note(loader, t, part, at->device, weight, NULL));

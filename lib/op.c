@@ -239,6 +239,17 @@ sl_tensor sl_view_flat(sl_tensor x)
     return x;
 }
 
+sl_tensor sl_view_slot(sl_tensor x, int64_t slot)
+{
+    if (sl_tensor_is(&x)) {
+        if (x.data)
+            x.data = (char *)x.data + (size_t)slot * x.stride[1];
+        x.ne[1] = x.ne[2], x.stride[1] = x.stride[2];
+        x.ne[2] = 1;
+    }
+    return x;
+}
+
 sl_tensor sl_view_slots(sl_tensor x)
 {
     if (sl_tensor_is(&x))
@@ -406,9 +417,9 @@ void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cach
         dispatch(pass, &args);
 }
 
-sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs, float scale)
+sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs, int64_t chunk, float scale)
 {
-    sl_op_args args = { .op = SL_OP_ATTENTION, .src = { q, k_cache, v_cache, positions, pages, seqs }, .value = scale };
+    sl_op_args args = { .op = SL_OP_ATTENTION, .src = { q, k_cache, v_cache, positions, pages, seqs }, .value = scale, .number = chunk };
     if (!require(pass, is_f32(&q) && k_cache.ne[2] > 0 && q.ne[1] % k_cache.ne[2] == 0 && is_cache(&k_cache, &v_cache, q.ne[0], k_cache.ne[2]), SL_OP_ATTENTION,
                  "queries and cache differ in shape") ||
         !require(pass, are_places(&positions, &pages, &seqs, q.ne[2]), SL_OP_ATTENTION, "a position and a sequence per token"))
@@ -418,11 +429,19 @@ sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tens
     return args.dst;
 }
 
+void sl_op_temper(sl_pass *pass, sl_tensor x, sl_tensor positions, sl_tensor tune)
+{
+    sl_op_args args = { .op = SL_OP_TEMPER, .dst = x, .src = { x, positions, tune } };
+    if (require(pass, is_f32(&x) && is_i32(&positions) && positions.ne[0] == x.ne[2] && x.ne[3] == 1 && tune.type == SL_TYPE_F64 && tune.ne[0] == 2, SL_OP_TEMPER,
+                "one i32 position per token and two f64 numbers"))
+        dispatch(pass, &args);
+}
+
 /* ---- experts ---- */
 
-void sl_op_route(sl_pass *pass, sl_tensor logits, int64_t n_used, sl_tensor *ids, sl_tensor *weights)
+void sl_op_route(sl_pass *pass, sl_tensor logits, int64_t n_used, sl_gate gate, sl_tensor *ids, sl_tensor *weights)
 {
-    sl_op_args args = { .op = SL_OP_ROUTE, .src = { logits } };
+    sl_op_args args = { .op = SL_OP_ROUTE, .src = { logits }, .number = gate };
     memset(ids, 0, sizeof *ids);
     memset(weights, 0, sizeof *weights);
     if (!require(pass, is_f32(&logits) && n_used > 0 && n_used <= logits.ne[0], SL_OP_ROUTE, "more experts used than there are"))
@@ -438,6 +457,16 @@ sl_tensor sl_op_expert_sum(sl_pass *pass, sl_tensor x, sl_tensor weights)
     if (!require(pass, is_f32(&x) && is_f32(&weights) && weights.ne[0] == x.ne[1] && weights.ne[1] == x.ne[2], SL_OP_EXPERT_SUM, "one weight per slot and token"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], x.ne[2], 1, 1);
+    dispatch(pass, &args);
+    return args.dst;
+}
+
+sl_tensor sl_op_expert_scale(sl_pass *pass, sl_tensor x, sl_tensor weights)
+{
+    sl_op_args args = { .op = SL_OP_EXPERT_SCALE, .src = { x, weights } };
+    if (!require(pass, is_f32(&x) && is_f32(&weights) && weights.ne[1] == x.ne[1] && x.ne[2] == 1, SL_OP_EXPERT_SCALE, "one row of weights per token"))
+        return args.dst;
+    args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], weights.ne[0], x.ne[1], 1);
     dispatch(pass, &args);
     return args.dst;
 }

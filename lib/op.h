@@ -59,6 +59,7 @@ sl_tensor sl_view_tokens(sl_tensor x, int64_t first, int64_t n);                
 sl_tensor sl_view_every(sl_tensor x, int64_t first, int64_t n, int64_t step);           /* elements first, first + step, ... of every row, n of them: [n, n1] */
 sl_tensor sl_view_heads(sl_tensor x, int64_t d_head);                                   /* [d_head * n_head, n_tok] as [d_head, n_head, n_tok] */
 sl_tensor sl_view_flat(sl_tensor x);                                                    /* contiguous [a, b, c] as [a * b, c] */
+sl_tensor sl_view_slot(sl_tensor x, int64_t slot);                                      /* row `slot` of every token of [n, n_used, n_tok]: [n, n_tok] */
 sl_tensor sl_view_slots(sl_tensor x);                                                   /* contiguous [a, b, c] as [a, b * c] */
 
 /* Wraps f32 rows [n, n_tok] as activations. */
@@ -86,12 +87,19 @@ void sl_op_rope(sl_pass *pass, sl_tensor x, sl_tensor angles);
  * v [d_head, 64, n_head_kv, n_page], which lie as kv.h says; pages I32 [n_table, n_seq]: in the row of a sequence, the page of its positions 64 i .. 64 i + 63;
  * seqs I32 [n_tok]: the row of each token's sequence, or empty: row 0. */
 void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs);
-/* dst[d_head, n_head, n_tok]: query head j of the token at position p attends to keys 0 .. p of its sequence, of key/value head j / (n_head / n_head_kv). */
-sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs, float scale);
-/* From router logits [n_expert, n_tok]: ids I32 [n_used, n_tok], ascending, of the n_used largest (ties: lower id), and their softmax weights, renormalised to sum 1, F32 [n_used, n_tok]. */
-void sl_op_route(sl_pass *pass, sl_tensor logits, int64_t n_used, sl_tensor *ids, sl_tensor *weights);
+/* dst[d_head, n_head, n_tok]: query head j of the token at position p attends to keys 0 .. p of its sequence, of key/value head j / (n_head / n_head_kv); with a chunk of c positions (0: none)
+ * only to those of its own chunk, keys c * floor(p / c) .. p. */
+sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs, int64_t chunk, float scale);
+/* x[d_head, n_head, n_tok] *= 1 + tune[1] * ln(1 + floor((position + 1) / tune[0])) in place; positions I32 [n_tok], tune F64 [2]: Llama 4's attention temperature. */
+void sl_op_temper(sl_pass *pass, sl_tensor x, sl_tensor positions, sl_tensor tune);
+/* How the logits of the experts that were chosen become weights: their softmax, renormalised to sum 1; or the sigmoid of each. */
+typedef enum sl_gate { SL_GATE_SOFTMAX, SL_GATE_SIGMOID } sl_gate;
+/* From router logits [n_expert, n_tok]: ids I32 [n_used, n_tok], ascending, of the n_used largest (ties: lower id), and their weights F32 [n_used, n_tok]. */
+void sl_op_route(sl_pass *pass, sl_tensor logits, int64_t n_used, sl_gate gate, sl_tensor *ids, sl_tensor *weights);
 /* dst[n, n_tok] = sum over slots of weights[slot, tok] * x[n, slot, tok], slots ascending. */
 sl_tensor sl_op_expert_sum(sl_pass *pass, sl_tensor x, sl_tensor weights);
+/* dst[n, n_used, n_tok] = weights[slot, tok] * x[n, tok]: what each slot's expert is to see, where the weight comes before the expert. */
+sl_tensor sl_op_expert_scale(sl_pass *pass, sl_tensor x, sl_tensor weights);
 
 /* ---- image encoders, and attention to what they made ---- */
 

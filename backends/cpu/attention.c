@@ -18,7 +18,7 @@ typedef struct job {
     int64_t group, n_query, per_task, tasks_per_head;   /* query heads of a key/value head; queries that share one; how they are cut */
 } job;
 
-/* What one query sees: spans [next, end) of keys in pages 0, 1, ..., or keys [0, end) in these pages; and of the page at hand the keys whose bits are set. */
+/* What one query sees: spans [next, end) of keys in pages 0, 1, ..., or keys [first, end) in these pages; and of the page at hand the keys whose bits are set. */
 typedef struct view { const int32_t *pages; int32_t first, next, end; uint64_t visible; } view;
 
 int cpu_attention_accepts(const sl_impl *self, void *device, const sl_op_args *args)
@@ -46,8 +46,10 @@ static uint64_t bits(int64_t from, int64_t end) { return ~(uint64_t)0 >> (SL_PAG
 static uint64_t look(view *v, const int32_t *spans, int64_t start)
 {
     uint64_t visible = 0;
-    if (!spans)
-        return v->end <= start ? 0 : bits(0, v->end - start < SL_PAGE_KEYS ? v->end - start : SL_PAGE_KEYS);
+    if (!spans) {
+        const int64_t from = v->first > start ? v->first - start : 0, to = v->end - start < SL_PAGE_KEYS ? v->end - start : SL_PAGE_KEYS;
+        return from < to ? bits(from, to) : 0;
+    }
     while (v->next < v->end && spans[2 * v->next + 1] <= start)
         v->next++;
     for (int32_t i = v->next; i < v->end && spans[2 * i] < start + SL_PAGE_KEYS; i++) {
@@ -91,6 +93,9 @@ static void meet(const job *j, int64_t head_kv, int64_t block, cpu_query *querie
     }
 }
 
+/* First position that the token at `position` sees. */
+static int32_t chunk_start(int64_t chunk, int32_t position) { return chunk ? (int32_t)(position - position % chunk) : 0; }
+
 /* Queries first .. first + n - 1 of a key/value head, token by token, with nothing seen yet; prepared where the kernel wants it. In causal attention the sums
  * of the first block are what they are: they are added to -0, which keeps a -0. A token that sees no span has to end as +0. */
 static sl_status start_queries(const job *j, int64_t head_kv, int64_t first, int n, cpu_query *queries, view *views, char *prepared)
@@ -100,7 +105,7 @@ static sl_status start_queries(const job *j, int64_t head_kv, int64_t first, int
     for (int i = 0; i < n; i++) {
         const int64_t tok = (first + i) / j->group, row = tok * a->src[0].ne[1] + head_kv * j->group + (first + i) % j->group;
         const int32_t *range = j->spans ? j->ranges + 2 * tok : NULL;
-        views[i] = range ? (view) { NULL, range[0], range[0], range[1], 0 } : (view) { j->pages + j->n_table * (j->seqs ? j->seqs[tok] : 0), 0, 0, j->positions[tok] + 1, 0 };
+        views[i] = range ? (view) { NULL, range[0], range[0], range[1], 0 } : (view) { j->pages + j->n_table * (j->seqs ? j->seqs[tok] : 0), chunk_start(a->number, j->positions[tok]), 0, j->positions[tok] + 1, 0 };
         queries[i] = (cpu_query) { cpu_row(&a->src[0], row), (float *)cpu_row(&a->dst, row), sl_float(0xff800000u), 0.0f };
         if (j->kernel->prepare) {
             char *to = prepared + (size_t)i * cpu_query_bytes(d);
@@ -114,14 +119,18 @@ static sl_status start_queries(const job *j, int64_t head_kv, int64_t first, int
     return SL_OK;
 }
 
-/* Pages of which one of the n queries may see a key. */
-static int64_t pages_to_meet(const job *j, const view *views, int n)
+/* Pages [*first, result) hold all keys that one of the n queries may see. */
+static int64_t pages_to_meet(const job *j, const view *views, int n, int64_t *first)
 {
-    int64_t end = 0;
+    int64_t start = INT32_MAX, end = 0;
+    *first = 0;
     if (j->spans)
         return j->args->src[1].ne[3];
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        start = views[i].first < start ? views[i].first : start;
         end = views[i].end > end ? views[i].end : end;
+    }
+    *first = start / SL_PAGE_KEYS;
     return (end + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS;
 }
 
@@ -135,8 +144,9 @@ static sl_status attend(void *arg, size_t task, unsigned thread)
     cpu_query queries[MAX_QUERIES];
     view views[MAX_QUERIES];
     SL_TRY(start_queries(j, head_kv, first, n, queries, views, work + WORK_BYTES));
-    const int64_t n_page = pages_to_meet(j, views, n);
-    for (int64_t i = 0; i < n_page; i++)
+    int64_t first_page;
+    const int64_t n_page = pages_to_meet(j, views, n, &first_page);
+    for (int64_t i = first_page; i < n_page; i++)
         if (look_all(views, n, j->spans, i * SL_PAGE_KEYS))
             meet(j, head_kv, i, queries, views, n, work);
     for (int i = 0; i < n; i++) {

@@ -64,13 +64,19 @@ sl_status sl_llama_bind_attention(sl_loader *loader, int l, sl_llama_layer *y)
     return SL_OK;
 }
 
-sl_status sl_llama_bind_ffn(sl_loader *loader, int l, sl_llama_layer *y)
+sl_status sl_llama_bind_dense(sl_loader *loader, int l, sl_llama_layer *y)
 {
     SL_BIND(loader, ffn_rows, l, y);
-    if (sl_loader_hparams(loader)->n_expert)
-        SL_BIND(loader, expert_rows, l, y);
-    else
-        SL_BIND(loader, dense_rows, l, y);
+    SL_BIND(loader, dense_rows, l, y);
+    return SL_OK;
+}
+
+sl_status sl_llama_bind_ffn(sl_loader *loader, int l, sl_llama_layer *y)
+{
+    if (!sl_loader_hparams(loader)->n_expert)
+        return sl_llama_bind_dense(loader, l, y);
+    SL_BIND(loader, ffn_rows, l, y);
+    SL_BIND(loader, expert_rows, l, y);
     return SL_OK;
 }
 
@@ -128,38 +134,42 @@ static void add_bias(sl_pass *p, sl_tensor x, sl_tensor bias)
         sl_op_add_to(p, x, bias);
 }
 
-/* a[n_embd, n_tok] -> q[d_head, n_head, n_tok], k and v[d_head, n_head_kv, n_tok] */
-static void project(sl_pass *p, const sl_hparams *hp, int l, const layer *y, sl_act *a, sl_tensor *q, sl_tensor *k, sl_tensor *v)
+void sl_llama_project(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_layer *y, sl_tensor x, sl_tensor *q, sl_tensor *k, sl_tensor *v)
 {
+    sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->attn_norm, hp->rms_epsilon));
     const int64_t nq = sl_hparams_dim(hp, l, SL_DIM_Q), nkv = sl_hparams_dim(hp, l, SL_DIM_KV);
     if (y->attn_qkv.name) {
-        sl_tensor qkv = sl_op_matmul(p, &y->attn_qkv, a);
+        sl_tensor qkv = sl_op_matmul(p, &y->attn_qkv, &a);
         add_bias(p, qkv, y->bqkv);
         *q = sl_view_rows(qkv, 0, nq), *k = sl_view_rows(qkv, nq, nkv), *v = sl_view_rows(qkv, nq + nkv, nkv);
     } else {
-        *q = sl_op_matmul(p, &y->attn_q, a), *k = sl_op_matmul(p, &y->attn_k, a), *v = sl_op_matmul(p, &y->attn_v, a);
+        *q = sl_op_matmul(p, &y->attn_q, &a), *k = sl_op_matmul(p, &y->attn_k, &a), *v = sl_op_matmul(p, &y->attn_v, &a);
         add_bias(p, *q, y->bq), add_bias(p, *k, y->bk), add_bias(p, *v, y->bv);
     }
     *q = sl_view_heads(*q, hp->d_head), *k = sl_view_heads(*k, hp->d_head), *v = sl_view_heads(*v, hp->d_head);
 }
 
-void sl_llama_attention(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_layer *y, const sl_batch *b, sl_tensor angles, sl_tensor x)
+void sl_llama_attend(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_layer *y, const sl_batch *b, sl_tensor q, sl_tensor k, sl_tensor v, int64_t chunk, sl_tensor x)
 {
-    sl_tensor q, k, v, positions = b->positions[p->device], pages = b->pages[p->device], seqs = b->seqs[p->device];
-    sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->attn_norm, hp->rms_epsilon));
-    project(p, hp, l, y, &a, &q, &k, &v);
-    sl_op_rope(p, q, angles);
-    sl_op_rope(p, k, angles);
+    const sl_tensor positions = b->positions[p->device], pages = b->pages[p->device], seqs = b->seqs[p->device];
     sl_op_cache_write(p, k, v, b->kv[l].k, b->kv[l].v, positions, pages, seqs);
-    sl_tensor o = sl_op_attention(p, q, b->kv[l].k, b->kv[l].v, positions, pages, seqs, 1.0f / sl_sqrt((float)hp->d_head));
+    sl_tensor o = sl_op_attention(p, q, b->kv[l].k, b->kv[l].v, positions, pages, seqs, chunk, 1.0f / sl_sqrt((float)hp->d_head));
     sl_act heads = sl_act_of(sl_view_flat(o));                              /* [d_head * n_head, n_tok] */
     sl_tensor out = sl_op_matmul(p, &y->attn_output, &heads);
     add_bias(p, out, y->bo);
     sl_op_add_to(p, x, out);
 }
 
-/* [n_embd, n_tok] -> [n_embd, n_tok]: down(silu(gate) * up) */
-static sl_tensor dense(sl_pass *p, const layer *y, sl_act *b)
+void sl_llama_attention(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_layer *y, const sl_batch *b, sl_tensor angles, sl_tensor x)
+{
+    sl_tensor q, k, v;
+    sl_llama_project(p, hp, l, y, x, &q, &k, &v);
+    sl_op_rope(p, q, angles);
+    sl_op_rope(p, k, angles);
+    sl_llama_attend(p, hp, l, y, b, q, k, v, 0, x);
+}
+
+sl_tensor sl_llama_dense(sl_pass *p, const sl_llama_layer *y, sl_act *b)
 {
     sl_tensor gate = sl_op_matmul(p, &y->ffn_gate, b), up = sl_op_matmul(p, &y->ffn_up, b);
     add_bias(p, gate, y->bgate), add_bias(p, up, y->bup);
@@ -173,7 +183,7 @@ static sl_tensor dense(sl_pass *p, const layer *y, sl_act *b)
 static sl_tensor experts(sl_pass *p, const sl_hparams *hp, const layer *y, sl_act *b)
 {
     sl_tensor ids, weights;                                                 /* [n_expert_used, n_tok] */
-    sl_op_route(p, sl_op_matmul(p, &y->router, b), hp->n_expert_used, &ids, &weights);
+    sl_op_route(p, sl_op_matmul(p, &y->router, b), hp->n_expert_used, SL_GATE_SOFTMAX, &ids, &weights);
     sl_tensor gate = sl_op_matmul_expert(p, &y->gate_exps, b, ids), up = sl_op_matmul_expert(p, &y->up_exps, b, ids);
     sl_act h = sl_act_of(sl_view_slots(sl_op_silu_mul(p, gate, up)));       /* [n_ff, n_expert_used * n_tok] */
     return sl_op_expert_sum(p, sl_op_matmul_expert(p, &y->down_exps, &h, ids), weights);
@@ -182,7 +192,7 @@ static sl_tensor experts(sl_pass *p, const sl_hparams *hp, const layer *y, sl_ac
 sl_tensor sl_llama_ffn(sl_pass *p, const sl_hparams *hp, const sl_llama_layer *y, sl_tensor x)
 {
     sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->ffn_norm, hp->rms_epsilon));
-    return hp->n_expert ? experts(p, hp, y, &a) : dense(p, y, &a);
+    return hp->n_expert ? experts(p, hp, y, &a) : sl_llama_dense(p, y, &a);
 }
 
 sl_tensor sl_llama_angles(sl_pass *p, const sl_llama_frame *frame, const sl_batch *b)

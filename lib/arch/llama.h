@@ -25,12 +25,18 @@ typedef struct sl_llama_frame {
 
 sl_status sl_llama_bind_frame(sl_loader *loader, sl_llama_frame *frame);
 sl_status sl_llama_bind_attention(sl_loader *loader, int l, sl_llama_layer *layer);     /* norm, q, k, v, output */
+sl_status sl_llama_bind_dense(sl_loader *loader, int l, sl_llama_layer *layer);         /* norm and dense part */
 sl_status sl_llama_bind_ffn(sl_loader *loader, int l, sl_llama_layer *layer);           /* norm, dense part or experts */
 
 /* Angles of the batch's positions on the current device: [2, d_head / 2, n_tok]. */
 sl_tensor sl_llama_angles(sl_pass *pass, const sl_llama_frame *frame, const sl_batch *batch);
 /* x[n_embd, n_tok] += attention(norm(x)) */
 void sl_llama_attention(sl_pass *pass, const sl_hparams *hp, int l, const sl_llama_layer *layer, const sl_batch *batch, sl_tensor angles, sl_tensor x);
+/* The pieces of that: queries [d_head, n_head, n_tok], keys and values [d_head, n_head_kv, n_tok] of norm(x); what they give when the keys and values are in the cache. */
+void sl_llama_project(sl_pass *pass, const sl_hparams *hp, int l, const sl_llama_layer *layer, sl_tensor x, sl_tensor *q, sl_tensor *k, sl_tensor *v);
+void sl_llama_attend(sl_pass *pass, const sl_hparams *hp, int l, const sl_llama_layer *layer, const sl_batch *batch, sl_tensor q, sl_tensor k, sl_tensor v, int64_t chunk, sl_tensor x);
+/* down(silu(gate) * up) of a[n_embd, n_tok]: [n_embd, n_tok]. */
+sl_tensor sl_llama_dense(sl_pass *pass, const sl_llama_layer *layer, sl_act *a);
 /* The feed-forward part of norm(x): [n_embd, n_tok]; to be added to x. */
 sl_tensor sl_llama_ffn(sl_pass *pass, const sl_hparams *hp, const sl_llama_layer *layer, sl_tensor x);
 /* Logits [n_vocab, n_rows]. */

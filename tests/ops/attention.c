@@ -11,7 +11,7 @@ enum { MAX_KEYS = 200, MAX_PAGES = 4 };
 /* n_past keys are written in one go, then n_tok more, and these attend. */
 typedef struct attending {
     const float *q, *k, *v;             /* [d_head, n_head, n_past + n_tok] and n_head_kv */
-    int64_t d_head, n_head, n_head_kv, n_past, n_tok, fused;
+    int64_t d_head, n_head, n_head_kv, n_past, n_tok, fused, chunk;
     sl_type cache;
 } attending;
 static const int32_t pages[MAX_PAGES] = { 2, 0, 3, 1 };
@@ -52,7 +52,7 @@ static void body(sl_pass *pass, void *user, void *out)
     write(pass, a, a->n_past, a->n_tok, cache.k, cache.v);
     sl_tensor q = ops_input(pass, SL_TYPE_F32, a->d_head * a->n_head, a->n_tok, 1, 1, a->q + a->n_past * a->d_head * a->n_head);
     sl_pass_output(pass, sl_op_attention(pass, sl_view_heads(q, a->d_head), cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, a->n_tok, at),
-                                         sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages), none, 1.0f / sqrtf((float)a->d_head)), out);
+                                         sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages), none, a->chunk, 1.0f / sqrtf((float)a->d_head)), out);
 }
 
 static void exact_of(const attending *a, double *out)
@@ -65,32 +65,33 @@ static void exact_of(const attending *a, double *out)
     }
     for (int64_t t = 0; t < a->n_tok; t++)
         for (int64_t h = 0; h < a->n_head; h++, out += d) {
-            const int64_t position = a->n_past + t, of = h / (a->n_head / a->n_head_kv) * d;
+            const int64_t position = a->n_past + t, start = a->chunk ? position / a->chunk * a->chunk : 0, of = h / (a->n_head / a->n_head_kv) * d;
             double p[MAX_KEYS], top = -INFINITY, sum = 0;
             ops_asked(a->cache, d, a->q + (position * a->n_head + h) * d, q);
-            for (int64_t key = 0; key <= position; key++) {
+            for (int64_t key = start; key <= position; key++) {
                 p[key] = 0;
                 for (int64_t i = 0; i < d; i++)
                     p[key] += q[i] * k[key * kv + of + i];
                 p[key] /= sqrt((double)d);
                 top = fmax(top, p[key]);
             }
-            for (int64_t key = 0; key <= position; key++)
+            for (int64_t key = start; key <= position; key++)
                 sum += p[key] = exp(p[key] - top);
             for (int64_t i = 0; i < d; i++) {
                 out[i] = 0;
-                for (int64_t key = 0; key <= position; key++)
+                for (int64_t key = start; key <= position; key++)
                     out[i] += p[key] / sum * v[key * kv + of + i];
             }
         }
     free(k), free(v);
 }
 
-static const struct { int64_t d_head, n_head, n_head_kv, n_past, n_tok, fused; float size; } cases[] = {
+static const struct { int64_t d_head, n_head, n_head_kv, n_past, n_tok, fused; float size; int64_t chunk; } cases[] = {
     { 24, 8, 2, 0, 130, 0, 1 },         /* 4:1 over three pages */
     { 24, 8, 2, 129, 1, 1, 1 }, { 24, 8, 2, 63, 1, 0, 1 }, { 24, 8, 2, 64, 1, 0, 1 }, { 24, 8, 8, 60, 67, 1, 1 }, { 64, 3, 1, 100, 33, 0, 1 },
     { 128, 4, 2, 127, 2, 0, 1 }, { 2, 1, 1, 0, 1, 0, 1 }, { 10, 5, 5, 0, 65, 1, 1 }, { 32, 12, 2, 60, 75, 1, 1 }, { 96, 6, 6, 0, 70, 0, 1 },
     { 24, 8, 2, 0, 130, 0, 12 }, { 64, 8, 2, 0, 130, 0, 12 },     /* the last: sharp maxima */
+    { 24, 8, 2, 0, 195, 0, 1, 64 }, { 32, 4, 2, 60, 130, 0, 1, 128 }, { 64, 3, 1, 127, 2, 0, 1, 64 }, { 10, 5, 5, 0, 130, 1, 1, 50 }, { 24, 8, 2, 99, 2, 0, 1, 1 },  /* chunks */
 };
 
 static void follows_the_definition(void **state)
@@ -102,14 +103,14 @@ static void follows_the_definition(void **state)
         if (cases[i / OPS_CACHES].d_head % cache->block)
             continue;
         attending a = { .d_head = cases[i / OPS_CACHES].d_head, .n_head = cases[i / OPS_CACHES].n_head, .n_head_kv = cases[i / OPS_CACHES].n_head_kv, .n_past = cases[i / OPS_CACHES].n_past,
-                        .n_tok = cases[i / OPS_CACHES].n_tok, .fused = cases[i / OPS_CACHES].fused, .cache = cache->type };
+                        .n_tok = cases[i / OPS_CACHES].n_tok, .fused = cases[i / OPS_CACHES].fused, .chunk = cases[i / OPS_CACHES].chunk, .cache = cache->type };
         const size_t n = (size_t)(a.n_past + a.n_tok), q = n * (size_t)(a.d_head * a.n_head), kv = n * (size_t)(a.d_head * a.n_head_kv);
         const size_t n_out = (size_t)(a.n_tok * a.d_head * a.n_head);
         float *x = ops_random(q, cases[i / OPS_CACHES].size, &random), *k = ops_random(kv, 2, &random), *v = ops_random(kv, 1, &random), *got = malloc(n_out * sizeof *got);
         double *exact = malloc(n_out * sizeof *exact);
         char name[96];
-        snprintf(name, sizeof name, "attention/%s, heads of %d, %d:%d, %d after %d", cache->name, (int)a.d_head, (int)a.n_head, (int)a.n_head_kv,
-                 (int)a.n_tok, (int)a.n_past);
+        snprintf(name, sizeof name, "attention/%s, heads of %d, %d:%d, %d after %d in chunks of %d", cache->name, (int)a.d_head, (int)a.n_head, (int)a.n_head_kv,
+                 (int)a.n_tok, (int)a.n_past, (int)a.chunk);
         a.q = x, a.k = k, a.v = v;
         const ops_case run = { name, body, &a, NULL, 0, n_out * sizeof *got };
         ops_run(&run, got);
@@ -128,11 +129,11 @@ static void alone_or_among_others(void **state)
     float *q = ops_random(N * D * H, 1, &random), *k = ops_random(N * D * KV, 2, &random), *v = ops_random(N * D * KV, 1, &random);
     static float all[N * D * H], one[D * H];
     for (int c = 0; c < OPS_CACHES; c++) {
-        attending a = { q, k, v, D, H, KV, 0, N, 0, ops_caches[c].type };
+        attending a = { q, k, v, D, H, KV, 0, N, 0, c % 2 ? 70 : 0, ops_caches[c].type };
         const ops_case run = { "attention", body, &a, NULL, 0, sizeof all };
         ops_run(&run, all);
         for (int64_t t = 1; t < N; t += 16) {
-            attending b = { q, k, v, D, H, KV, t, 1, 0, ops_caches[c].type };
+            attending b = { q, k, v, D, H, KV, t, 1, 0, a.chunk, ops_caches[c].type };
             const ops_case single = { "attention of one", body, &b, NULL, 0, sizeof one };
             ops_run(&single, one);
             assert_memory_equal(one, all + t * D * H, sizeof one);
@@ -163,7 +164,7 @@ static void mixed(sl_pass *pass, void *user, void *out)
     free(rows);
     sl_op_cache_write(pass, k, k, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, n, at), pages_of_all, sl_pass_input(pass, SL_TYPE_I32, n, seq));
     const sl_tensor q = sl_view_heads(ops_input(pass, SL_TYPE_F32, Q, s->n, 1, 1, s->q), WIDTH);
-    sl_pass_output(pass, sl_op_attention(pass, q, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, s->n, s->at), pages_of_all, sl_pass_input(pass, SL_TYPE_I32, s->n, s->seq), 0.25f), out);
+    sl_pass_output(pass, sl_op_attention(pass, q, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, s->n, s->at), pages_of_all, sl_pass_input(pass, SL_TYPE_I32, s->n, s->seq), 0, 0.25f), out);
 }
 
 /* What a token sees of its sequence does not depend on the sequences beside it: runs of one, changes after every token, equal positions. */
@@ -237,7 +238,7 @@ static void numbers_that_are_not_finite(void **state)
     static float out[2 * D];
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         float x[3][2 * D] = { { 0 } };
-        attending a = { x[2], x[0], x[1], D, 1, 1, 0, 2, 0, wrong[i].cache };
+        attending a = { x[2], x[0], x[1], D, 1, 1, 0, 2, 0, 0, wrong[i].cache };
         const ops_case c = { "not finite", body, &a, NULL, 0, sizeof out };
         ops_run(&c, out);
         x[wrong[i].where == KEYS ? 0 : wrong[i].where == VALUES ? 1 : 2][D + 29] = wrong[i].x;

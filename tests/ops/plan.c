@@ -30,7 +30,7 @@ static void expert(sl_pass *pass, const sl_weight *w, sl_tensor x, sl_tensor ids
 static void route(sl_pass *pass, sl_tensor logits, int64_t n_used)
 {
     sl_tensor ids, weights;
-    sl_op_route(pass, logits, n_used, &ids, &weights);
+    sl_op_route(pass, logits, n_used, SL_GATE_SOFTMAX, &ids, &weights);
 }
 
 static const sl_tensor no_tensor;
@@ -41,7 +41,7 @@ static void cache_write_of(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc
 }
 static void attention_of(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, int64_t n_tok, int64_t n_seq, sl_tensor seqs)
 {
-    sl_op_attention(pass, q, kc, vc, I(n_tok, 1, 1, 1), I(3, n_seq, 1, 1), seqs, 1);
+    sl_op_attention(pass, q, kc, vc, I(n_tok, 1, 1, 1), I(3, n_seq, 1, 1), seqs, 0, 1);
 }
 static void cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc, sl_tensor vc, int64_t n_tok) { cache_write_of(pass, k, v, kc, vc, n_tok, 1, no_tensor); }
 static void attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, int64_t n_tok) { attention_of(pass, q, kc, vc, n_tok, 1, no_tensor); }
@@ -101,6 +101,12 @@ static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor v
     X(ROUTE, route(pass, F(5, 3, 1, 1), 0)) \
     X(ROUTE, route(pass, I(5, 3, 1, 1), 2)) \
     X(EXPERT_SUM, sl_op_expert_sum(pass, F(24, 2, 3, 1), F(3, 2, 1, 1))) \
+    X(EXPERT_SCALE, sl_op_expert_scale(pass, F(24, 3, 1, 1), F(2, 2, 1, 1))) \
+    X(EXPERT_SCALE, sl_op_expert_scale(pass, F(24, 3, 1, 1), I(2, 3, 1, 1))) \
+    X(EXPERT_SCALE, sl_op_expert_scale(pass, F(24, 3, 2, 1), F(2, 3, 1, 1))) \
+    X(TEMPER, sl_op_temper(pass, F(24, 2, 3, 1), I(2, 1, 1, 1), D(2, 1, 1, 1))) \
+    X(TEMPER, sl_op_temper(pass, F(24, 2, 3, 1), I(3, 1, 1, 1), F(2, 1, 1, 1))) \
+    X(TEMPER, sl_op_temper(pass, F(24, 2, 3, 1), I(3, 1, 1, 1), D(3, 1, 1, 1))) \
     X(EXPERT_SUM, sl_op_expert_sum(pass, F(24, 2, 3, 1), I(2, 3, 1, 1))) \
     X(LAYER_NORM, sl_op_layer_norm(pass, F(24, 5, 1, 1), F(23, 1, 1, 1), F(23, 1, 1, 1), 0)) \
     X(LAYER_NORM, sl_op_layer_norm(pass, F(24, 5, 1, 1), F(24, 1, 1, 1), F(24, 5, 1, 1), 0)) \

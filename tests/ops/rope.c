@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* ROPE_ANGLES and ROPE against sine and cosine in double precision. */
+/* ROPE_ANGLES and ROPE against sine and cosine, TEMPER against the logarithm, in double precision. */
 #include "ops_harness.h"
 #include "random.h"
 
 #include <math.h>
 
-static const int32_t positions[] = { 0, 1, 2, 7, 63, 64, 299, 4095, 131071, 1048575, 16777215 };
+static const int32_t positions[] = { 0, 1, 2, 7, 63, 64, 299, 4095, 8190, 8191, 131071, 1048575, 16777215 };
 enum { N_POSITION = sizeof positions / sizeof positions[0] };
 
 typedef struct turning { const float *x, *angles; const double *freq; int64_t d_head, n_head, n_tok, before, after; float magnitude; } turning;
@@ -85,10 +85,44 @@ static void turns_pairs(void **state)
     }
 }
 
+static const double tunes[][2] = { { 8192, 0.1 }, { 3, 1.5 } };
+
+static void temper(sl_pass *pass, void *user, void *out)
+{
+    const turning *c = user;
+    sl_tensor x = ops_input(pass, SL_TYPE_F32, c->d_head * c->n_head, N_POSITION, 1, 1, c->x);
+    sl_op_temper(pass, sl_view_heads(x, c->d_head), sl_pass_input(pass, SL_TYPE_I32, N_POSITION, positions), sl_pass_input(pass, SL_TYPE_F64, 2, c->freq));
+    sl_pass_output(pass, x, out);
+}
+
+static void warms_far_positions(void **state)
+{
+    (void)state;
+    enum { D = 24, HEADS = 3, ROW = D * HEADS };
+    uint64_t random = 2;
+    float *x = ops_random(N_POSITION * ROW, 1, &random), got[N_POSITION * ROW];
+    double exact[N_POSITION * ROW];
+    for (size_t i = 0; i < sizeof tunes / sizeof tunes[0]; i++) {
+        turning c = { .x = x, .freq = tunes[i], .d_head = D, .n_head = HEADS };
+        const ops_case run = { "temper", temper, &c, NULL, 0, sizeof got };
+        ops_run(&run, got);
+        for (int k = 0; k < N_POSITION * ROW; k++)
+            exact[k] = x[k] * (1 + tunes[i][1] * log(1 + floor((positions[k / ROW] + 1) / tunes[i][0])));
+        ops_close("temper", got, exact, N_POSITION * ROW, 1.2e-7, 0);
+    }
+    /* Up to position 8190 nothing changes. */
+    turning c = { .x = x, .freq = tunes[0], .d_head = D, .n_head = HEADS };
+    const ops_case run = { "temper", temper, &c, NULL, 0, sizeof got };
+    ops_run(&run, got);
+    for (int p = 0; p < N_POSITION; p++)
+        assert_int_equal(memcmp(got + p * ROW, x + p * ROW, ROW * sizeof *x) == 0, positions[p] < 8191);
+    free(x);
+}
+
 static int finish(void **state) { return (void)state, ops_finish("rope"); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(makes_angles), cmocka_unit_test(turns_pairs) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(makes_angles), cmocka_unit_test(turns_pairs), cmocka_unit_test(warms_far_positions) };
     return cmocka_run_group_tests_name("rope", tests, ops_prepare, finish);
 }

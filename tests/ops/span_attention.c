@@ -180,7 +180,7 @@ static void causal(sl_pass *pass, void *user, void *out)
     sl_tensor x = sl_view_heads(ops_input(pass, SL_TYPE_F32, D * KV, N, 1, 1, b->kv), D), q = sl_view_heads(ops_input(pass, SL_TYPE_F32, D * H, N, 1, 1, b->q), D);
     sl_tensor positions = sl_pass_input(pass, SL_TYPE_I32, N, at), page = sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, pages);
     sl_op_cache_write(pass, x, x, c.k, c.v, positions, page, (sl_tensor) { 0 });
-    sl_pass_output(pass, b->causal ? sl_op_attention(pass, q, c.k, c.v, positions, page, (sl_tensor) { 0 }, 0.25f) : sl_op_span_attention(pass, q, c.k, c.v, pairs(pass, spans, N), pairs(pass, ranges, N), 0.25f), out);
+    sl_pass_output(pass, b->causal ? sl_op_attention(pass, q, c.k, c.v, positions, page, (sl_tensor) { 0 }, 0, 0.25f) : sl_op_span_attention(pass, q, c.k, c.v, pairs(pass, spans, N), pairs(pass, ranges, N), 0.25f), out);
 }
 
 static void equals_attention_to_all_before(void **state)

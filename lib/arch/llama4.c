@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* arch/llama4.c - Llama 4: most layers attend inside chunks of positions, every few layers see everything and do not turn by position; experts beside a
+ * shared one, chosen by the raw score, whose sigmoid scales what they see. As in Meta's reference (llama-models, models/llama4); docs/models/llama4.md. */
+#include "arith.h"
+#include "llama.h"
+
+#include <stdio.h>
+
+typedef struct layer {
+    sl_llama_layer llama;                           /* attention; the dense part, or norm and experts */
+    sl_weight gate_shared, up_shared, down_shared;  /* of layers with experts */
+} layer;
+
+typedef struct llama4 {
+    sl_llama_frame frame;
+    layer *layers;                                  /* [n_layer] */
+    sl_tensor ones[SL_MAX_DEVICES];                 /* F32 [d_head]: norms of queries and keys have no weights */
+    sl_tensor tune[SL_MAX_DEVICES];                 /* F64 [2]: sl_op_temper */
+} llama4;
+
+/* What files do not say: Llama 4 has chunks of 8192, a temperature that rises by 0.1 ln every 8192 positions, and every fourth layer sees everything. */
+enum { CHUNK = 8192, TURN_STEP = 4, UNNORMED_EXPERTS = 128 };
+static const double temperature[2] = { 8192, 0.1 };
+
+/* ---- hyper-parameters ---- */
+
+static sl_status llama4_read(sl_model *model)
+{
+    static const char window_key[] = "llama4.attention.sliding_window";
+    const sl_gguf *gguf = &model->parts.parts[0].gguf;
+    sl_hparams *hp = &model->hp;
+    uint32_t window = 1;
+    int norm = hp->n_expert != UNNORMED_EXPERTS;
+    sl_status status = sl_gguf_bool(gguf, "llama4.use_qk_norm", &norm);
+    if (status != SL_OK && status != SL_ERR_MISSING)
+        return status;
+    hp->qk_norm = (uint32_t)norm;
+    if ((status = sl_gguf_u32(gguf, window_key, &window)) != SL_OK && status != SL_ERR_MISSING)
+        return status;
+    hp->turn_step = window ? TURN_STEP : 0;         /* small relatives with 0: every layer turns and sees everything */
+    hp->chunk = window ? hp->chunk ? hp->chunk : CHUNK : 0;
+    if (hp->n_expert && !hp->n_ff_expert)
+        return sl_fail(SL_ERR_MISSING, "key llama4.expert_feed_forward_length: missing");
+    return SL_OK;
+}
+
+static int has_experts(const sl_hparams *hp, int l) { return hp->n_expert && hp->expert_step && (l + 1) % (int)hp->expert_step == 0; }
+static int turns(const sl_hparams *hp, int l) { return !hp->turn_step || (l + 1) % (int)hp->turn_step != 0; }
+
+/* ---- weights ---- */
+
+#define L(member) offsetof(layer, member)
+static const sl_tensor_row expert_rows[] = {
+    { "ffn_norm.weight", SL_ROW_VECTOR, 1, L(llama.ffn_norm), { SL_DIM_EMBD } },
+    { "ffn_gate_inp.weight", SL_ROW_ROUTER, 1, L(llama.router), { SL_DIM_EMBD, SL_DIM_EXPERT } },
+    { "ffn_gate_exps.weight", SL_ROW_MATRIX, 1, L(llama.gate_exps), { SL_DIM_EMBD, SL_DIM_FF_EXPERT, SL_DIM_EXPERT } },
+    { "ffn_up_exps.weight", SL_ROW_MATRIX, 1, L(llama.up_exps), { SL_DIM_EMBD, SL_DIM_FF_EXPERT, SL_DIM_EXPERT } },
+    { "ffn_down_exps.weight", SL_ROW_MATRIX, 1, L(llama.down_exps), { SL_DIM_FF_EXPERT, SL_DIM_EMBD, SL_DIM_EXPERT } },
+    { "ffn_gate_shexp.weight", SL_ROW_MATRIX, 1, L(gate_shared), { SL_DIM_EMBD, SL_DIM_FF_EXPERT } },
+    { "ffn_up_shexp.weight", SL_ROW_MATRIX, 1, L(up_shared), { SL_DIM_EMBD, SL_DIM_FF_EXPERT } },
+    { "ffn_down_shexp.weight", SL_ROW_MATRIX, 1, L(down_shared), { SL_DIM_FF_EXPERT, SL_DIM_EMBD } },
+};
+
+static sl_status bind_constants(sl_loader *loader, const sl_hparams *hp, llama4 *m)
+{
+    const sl_mem *mem = sl_loader_mem(loader);
+    float *ones = sl_mem_alloc(mem, hp->d_head, sizeof *ones);
+    if (!ones)
+        return SL_ERR_NOMEM;
+    for (uint32_t i = 0; i < hp->d_head; i++)
+        ones[i] = 1.0f;
+    sl_status status = sl_loader_constant(loader, SL_TYPE_F32, hp->d_head, ones, m->ones);
+    sl_mem_free(mem, ones);
+    return status == SL_OK ? sl_loader_constant(loader, SL_TYPE_F64, 2, temperature, m->tune) : status;
+}
+
+static sl_status llama4_bind(sl_loader *loader, void **weights)
+{
+    const sl_hparams *hp = sl_loader_hparams(loader);
+    const sl_mem *mem = sl_loader_mem(loader);
+    llama4 *m = *weights = sl_mem_alloc(mem, 1, sizeof *m);
+    if (!m || !(m->layers = sl_mem_alloc(mem, hp->n_layer, sizeof *m->layers)))
+        return SL_ERR_NOMEM;
+    SL_TRY(sl_llama_bind_frame(loader, &m->frame));
+    SL_TRY(bind_constants(loader, hp, m));
+    for (int l = 0; l < (int)hp->n_layer; l++) {
+        SL_TRY(sl_llama_bind_attention(loader, l, &m->layers[l].llama));
+        if (has_experts(hp, l))
+            SL_BIND(loader, expert_rows, l, &m->layers[l]);
+        else
+            SL_TRY(sl_llama_bind_dense(loader, l, &m->layers[l].llama));
+    }
+    return SL_OK;
+}
+
+static void llama4_free(void *weights, const sl_mem *mem)
+{
+    llama4 *m = weights;
+    if (m)
+        sl_mem_free(mem, m->layers);
+    sl_mem_free(mem, m);
+}
+
+/* ---- computation ---- */
+
+/* x[n_embd, n_tok] += attention(norm(x)) */
+static void attention(sl_pass *p, const sl_hparams *hp, int l, const llama4 *m, const sl_batch *b, sl_tensor angles, sl_tensor x)
+{
+    const sl_llama_layer *y = &m->layers[l].llama;
+    sl_tensor q, k, v;
+    sl_llama_project(p, hp, l, y, x, &q, &k, &v);
+    if (!turns(hp, l))
+        sl_op_temper(p, q, b->positions[p->device], m->tune[p->device]);
+    else {
+        sl_op_rope(p, q, angles);
+        sl_op_rope(p, k, angles);
+        if (hp->qk_norm) {
+            q = sl_op_rms_norm(p, q, m->ones[p->device], hp->rms_epsilon);
+            k = sl_op_rms_norm(p, k, m->ones[p->device], hp->rms_epsilon);
+        }
+    }
+    sl_llama_attend(p, hp, l, y, b, q, k, v, turns(hp, l) ? hp->chunk : 0, x);
+}
+
+/* x[n_embd, n_tok] += experts(h) + shared(h), h = norm(x) */
+static void experts(sl_pass *p, const sl_hparams *hp, const layer *y, sl_tensor x)
+{
+    sl_tensor ids, weights, h = sl_op_rms_norm(p, x, y->llama.ffn_norm, hp->rms_epsilon);
+    sl_act a = sl_act_of(h);
+    sl_op_route(p, sl_op_matmul(p, &y->llama.router, &a), hp->n_expert_used, SL_GATE_SIGMOID, &ids, &weights);     /* [n_expert_used, n_tok] */
+    sl_act g = sl_act_of(sl_view_slots(sl_op_expert_scale(p, h, weights)));                                        /* [n_embd, n_expert_used * n_tok] */
+    sl_tensor gate = sl_op_matmul_expert(p, &y->llama.gate_exps, &g, ids), up = sl_op_matmul_expert(p, &y->llama.up_exps, &g, ids);
+    sl_act z = sl_act_of(sl_view_slots(sl_op_silu_mul(p, gate, up)));                                              /* [n_ff_expert, n_expert_used * n_tok] */
+    sl_tensor chosen = sl_op_matmul_expert(p, &y->llama.down_exps, &z, ids);                                       /* [n_embd, n_expert_used, n_tok] */
+    sl_act s = sl_act_of(sl_op_silu_mul(p, sl_op_matmul(p, &y->gate_shared, &a), sl_op_matmul(p, &y->up_shared, &a)));
+    sl_tensor shared = sl_op_matmul(p, &y->down_shared, &s);                                                       /* [n_embd, n_tok] */
+    for (int64_t slot = 0; slot < hp->n_expert_used; slot++)
+        sl_op_add_to(p, x, sl_view_slot(chosen, slot));
+    sl_op_add_to(p, x, shared);
+}
+
+static sl_tensor llama4_forward(sl_pass *p, const sl_model *model, const sl_batch *b)
+{
+    const llama4 *m = model->weights;
+    const sl_hparams *hp = &model->hp;
+    sl_tensor angles[SL_MAX_DEVICES] = { 0 };
+    sl_tensor x = sl_op_get_rows(p, &m->frame.token_embd, b->ids);          /* [n_embd, n_tok] */
+    for (int l = 0; l < (int)hp->n_layer; l++) {
+        const layer *y = &m->layers[l];
+        x = sl_pass_move(p, x, model->layer_device[l]);
+        if (!sl_tensor_is(&angles[p->device]))
+            angles[p->device] = sl_llama_angles(p, &m->frame, b);
+        sl_mark mark = sl_pass_mark(p);
+        attention(p, hp, l, m, b, angles[p->device], x);
+        sl_pass_release(p, mark);
+        if (has_experts(hp, l))
+            experts(p, hp, y, x);
+        else {
+            sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->llama.ffn_norm, hp->rms_epsilon));
+            sl_op_add_to(p, x, sl_llama_dense(p, &y->llama, &a));
+        }
+        sl_pass_release(p, mark);
+    }
+    return sl_pass_move(p, x, model->io_device);
+}
+
+static sl_tensor llama4_head(sl_pass *p, const sl_model *model, sl_tensor hidden)
+{
+    return sl_llama_head(p, &model->hp, &((const llama4 *)model->weights)->frame, hidden);
+}
+
+const sl_arch sl_arch_llama4 = {
+    .name = "llama4", .defaults = { .expert_step = 1, .rope_base = 500000.0f, .rope_attn_factor = 1.0f },
+    .read = llama4_read, .bind = llama4_bind, .free = llama4_free, .forward = llama4_forward, .head = llama4_head,
+};
