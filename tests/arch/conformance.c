@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Architecture llama against the reference data: logits of real files, computed exactly by others, in every tensor type and variant. */
+/* Architectures llama and llama4 against the reference data: logits of real files, computed exactly by others, in every tensor type and variant. */
 #include "eval.h"
 #include "json.h"
 #include "npy.h"
@@ -11,7 +11,6 @@
 
 /* With f32 activations and an f32 cache an F32 model is off by some 1e-5; ten times that would be a mistake. */
 #define TOLERANCE 1e-4
-static const eval_how f32_cache = { .cache_type = "f32", .n_threads = 2 };
 
 static struct json *load_json(const char *name)
 {
@@ -63,7 +62,11 @@ static float *rows_with(sl_model *model, const eval_how *how, const sl_token *id
     return logits;
 }
 
-static float *all_rows(sl_model *model, const sl_token *ids, size_t n) { return rows_with(model, &f32_cache, ids, n); }
+static float *all_rows(sl_model *model, const sl_token *ids, size_t n)
+{
+    const eval_how how = { .cache_type = "f32", .n_threads = 2, .n_ctx = (uint32_t)n };
+    return rows_with(model, &how, ids, n);
+}
 
 /* Rows `positions` of ids against the rows of a .npy file. */
 static eval_distance distance(sl_model *model, const sl_token *ids, size_t n, const struct json *positions, const char *exact_name)
@@ -93,7 +96,7 @@ static void expect(const char *name, eval_distance d, double bound)
         fail_msg("%s: off by %g, at most %g", name, d.max_abs, bound);
 }
 
-/* ---- llama3-tiny ---- */
+/* ---- llama3-tiny, llama4-tiny ---- */
 
 /* Greedy continuation of ids, which must be the published one. */
 static void follow(sl_model *model, const sl_token *ids, size_t n, const struct json *greedy)
@@ -115,44 +118,74 @@ static void follow(sl_model *model, const sl_token *ids, size_t n, const struct 
     free(row);
 }
 
-static void llama3_tiny(void **state)
+/* Ids of a case, of a list or a file; for free(). */
+static sl_token *case_ids(const char *folder, const struct json *tokens, size_t *n)
 {
-    (void)state;
+    if (tokens->kind != JSON_TEXT)
+        return int_array(tokens, n);
+    char path[96];
+    snprintf(path, sizeof path, "%s/%s", folder, tokens->text);
+    npy list = npy_load(path);
+    assert_string_equal(list.type, "<i4");
+    sl_token *ids = malloc(list.count * sizeof *ids);
+    memcpy(ids, list.data, list.count * sizeof *ids);
+    *n = list.count;
+    free(list.block);
+    return ids;
+}
+
+/* The rows of a .npy file of int32 as a list, for json_free(). NULL: there is none. */
+static struct json *case_rows(const char *folder, const char *name)
+{
+    if (!name)
+        return NULL;
+    char path[96], text[4096] = "[";
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    npy rows = npy_load(path);
+    assert_string_equal(rows.type, "<i4");
+    for (size_t i = 0; i < rows.count; i++)
+        assert_true((size_t)snprintf(text + strlen(text), sizeof text - strlen(text), "%s%d", i ? "," : "", (int)((const int32_t *)rows.data)[i]) < 16);
+    strcat(text, "]");
+    free(rows.block);
+    return json_parse(text, strlen(text), NULL);
+}
+
+static void tiny(const char *folder, int n_expected)
+{
     static const struct { const char *file, *suffix; } files[] = { { "model-f32.gguf", "" }, { "model-f16.gguf", "-f16" } };
-    struct json *manifest = load_json("llama3-tiny/manifest.json");
+    char name[96], greedy[32];
+    snprintf(name, sizeof name, "%s/manifest.json", folder);
+    struct json *manifest = load_json(name);
     int n_seen = 0;
     for (int f = 0; f < 2; f++) {
-        sl_model *model = load_model("llama3-tiny", files[f].file, "f32");
+        sl_model *model = load_model(folder, files[f].file, "f32");
         for (const struct json *c = json_get(manifest, "cases")->child; c; c = c->next) {
-            char name[96], greedy[32];
             size_t n;
-            snprintf(name, sizeof name, "llama3-tiny/%s-logits%s.npy", c->key, files[f].suffix);
-            if (!json_get(json_get(manifest, "files"), name + strlen("llama3-tiny/")))
-                continue;       /* the long case has no F16 rows */
-            const struct json *tokens = json_get(c, "tokens");
-            npy list = { .block = NULL };
-            sl_token *ids = NULL;
-            if (tokens->kind == JSON_TEXT) {
-                char path[96];
-                snprintf(path, sizeof path, "llama3-tiny/%s", tokens->text);
-                list = npy_load(path);
-                assert_string_equal(list.type, "<i4");
-                n = list.count;
-            } else
-                ids = int_array(tokens, &n);
-            expect(name, distance(model, ids ? ids : (const sl_token *)list.data, n, NULL, name), TOLERANCE);
+            struct json *rows = case_rows(folder, json_text(c, "rows"));
+            snprintf(name, sizeof name, "%s/%s-%slogits%s.npy", folder, c->key, rows ? "rows-" : "", files[f].suffix);
+            if (json_get(c, "images") || !json_get(json_get(manifest, "files"), name + strlen(folder) + 1)) {
+                json_free(rows);
+                continue;       /* pictures have a test of their own, and not every case has F16 rows */
+            }
+            sl_token *ids = case_ids(folder, json_get(c, "tokens"), &n);
+            const double far = json_number(json_get(manifest, "tolerance"), "long_logits_abs", TOLERANCE);
+            expect(name, distance(model, ids, n, rows, name), rows ? far : TOLERANCE);
             snprintf(greedy, sizeof greedy, "greedy%s", files[f].suffix);
             if (json_get(c, greedy))
                 follow(model, ids, n, json_get(c, greedy));
             free(ids);
-            free(list.block);
+            json_free(rows);
             n_seen++;
         }
         sl_model_free(model);
     }
-    assert_int_equal(n_seen, 5);
+    assert_int_equal(n_seen, n_expected);
     json_free(manifest);
 }
+
+static void llama3_tiny(void **state) { (void)state, tiny("llama3-tiny", 5); }
+static void llama4_tiny(void **state) { (void)state, tiny("llama4-tiny", 4); }
+static void llama4_tiny_128(void **state) { (void)state, tiny("llama4-tiny-128", 4); }
 
 /* ---- text ---- */
 
@@ -162,8 +195,6 @@ static void text_variants(void **state)
     struct json *manifest = load_json("text/manifest.json");
     int n_seen = 0;
     for (const struct json *v = json_get(manifest, "variants")->child; v; v = v->next) {
-        if (!strcmp(v->key, "llama4"))
-            continue;           /* another architecture */
         char exact[96];
         size_t n;
         snprintf(exact, sizeof exact, "text/%s-exact.npy", v->key);
@@ -177,7 +208,7 @@ static void text_variants(void **state)
         sl_model_free(model);
         n_seen++;
     }
-    assert_int_equal(n_seen, 11);
+    assert_int_equal(n_seen, 12);
     json_free(manifest);
 }
 
@@ -242,8 +273,6 @@ static void text_bf16(void **state)
     const struct json *quantized = json_get(manifest, "quantized"), *f16 = json_get(quantized, "f16");
     int n_seen = 0, n_worse = 0;
     for (const struct json *v = json_get(manifest, "variants")->child; v; v = v->next) {
-        if (!strcmp(v->key, "llama4"))
-            continue;           /* another architecture */
         char exact[96];
         size_t n;
         snprintf(exact, sizeof exact, "text/%s-exact.npy", v->key);
@@ -262,7 +291,7 @@ static void text_bf16(void **state)
     print_message("base-f16 in bf16: kl %.3e, of the reference's with Q8_0: %.3f\n", kl, kl / q8_0);
     sl_model_free(model);
     json_free(manifest);
-    assert_int_equal(n_seen, 11);
+    assert_int_equal(n_seen, 12);
     assert_int_equal(n_worse, 0);
     assert_true(kl >= 1e-6 && kl <= q8_0 / 5);
 }
@@ -332,7 +361,7 @@ static void stories(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(llama3_tiny), cmocka_unit_test(text_variants), cmocka_unit_test(text_quantized), cmocka_unit_test(text_bf16), cmocka_unit_test(caches),
+        cmocka_unit_test(llama3_tiny), cmocka_unit_test(llama4_tiny), cmocka_unit_test(llama4_tiny_128), cmocka_unit_test(text_variants), cmocka_unit_test(text_quantized), cmocka_unit_test(text_bf16), cmocka_unit_test(caches),
         cmocka_unit_test(stories),
     };
     return cmocka_run_group_tests_name("conformance", tests, NULL, NULL);

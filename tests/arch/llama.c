@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Architecture llama against its definition: small random models with every option that files may have, computed once by the library and once by
+/* Architectures llama and llama4 against their definition: small random models with every option that files may have, computed once by the library and once by
  * naive loops in double precision that share nothing with it. */
 #include "eval.h"
 #include "model_build.h"
@@ -15,6 +15,8 @@
 /* Heads of 24: no power of two; n_ff 52: no multiple of the 16 rows of a panel; 150 positions: three pages of the cache. */
 enum { N_TOK = 150, N_VOCAB = 77, D_HEAD = 24 };
 #define BASE .n_embd = 40, .n_ff = 52, .n_layer = 3, .n_head = 8, .n_head_kv = 2, .d_head = D_HEAD, .n_vocab = N_VOCAB, .n_ctx = 192
+
+#define FIVE .n_embd = 40, .n_ff = 52, .n_ff_expert = 28, .n_layer = 5, .n_head = 8, .n_head_kv = 2, .d_head = D_HEAD, .n_vocab = N_VOCAB, .n_ctx = 192
 
 static const struct variant { const char *name; model_spec spec; } variants[] = {
     { "grouped 4:1", { BASE, .seed = 1 } },
@@ -34,6 +36,11 @@ static const struct variant { const char *name; model_spec spec; } variants[] = 
     { "yarn", { BASE, .scaling = "yarn", .factor = 4, .ctx_original = 64, .seed = 15 } },
     { "yarn, attention factor", { BASE, .scaling = "yarn", .factor = 8, .ctx_original = 32, .attn_factor = 1.25f, .seed = 16 } },
     { "yarn, rope factors", { BASE, .scaling = "yarn", .factor = 4, .ctx_original = 64, .rope_factors = 1, .seed = 17 } },
+    /* Five layers: the fourth neither turns nor has chunks. */
+    { "llama4", { FIVE, .n_expert = 5, .n_expert_used = 1, .chunk = 64, .qk_norm = 1, .rope_factors = 1, .seed = 18 } },
+    { "llama4, every second layer", { FIVE, .n_expert = 5, .n_expert_used = 1, .expert_step = 2, .chunk = 50, .seed = 19 } },
+    { "llama4, more experts", { FIVE, .n_expert = 5, .n_expert_used = 3, .expert_step = 1, .qk_norm = 1, .biases = 1, .fused = 1, .seed = 20 } },
+    { "llama4, no window", { FIVE, .n_expert = 3, .n_expert_used = 1, .expert_step = 3, .chunk = 16, .no_window = 1, .tied = 1, .seed = 21 } },
 };
 
 /* ---- the definition ---- */
@@ -107,22 +114,37 @@ static void rotate(const naive *m, double *heads, unsigned n_head, unsigned posi
         }
 }
 
-/* One query head over positions 0 .. position. */
-static void attend(const naive *m, const double *q, unsigned head_kv, unsigned position, double *out)
+/* Llama 4: every fourth layer does not turn and sees all positions. */
+static int is_plain(const model_spec *s, int l) { return s->n_ff_expert && !s->no_window && (l + 1) % 4 == 0; }
+
+/* Every head divided by its root mean square. */
+static void normalise(const model_spec *s, double *heads, unsigned n_head)
+{
+    for (unsigned h = 0; h < n_head; h++) {
+        double ss = 0;
+        for (unsigned i = 0; i < s->d_head; i++)
+            ss += pow(heads[h * s->d_head + i], 2);
+        for (unsigned i = 0; i < s->d_head; i++)
+            heads[h * s->d_head + i] /= sqrt(ss / s->d_head + (double)1e-5f);
+    }
+}
+
+/* One query head over positions start .. position. */
+static void attend(const naive *m, const double *q, unsigned head_kv, unsigned start, unsigned position, double *out)
 {
     const unsigned d = m->s->d_head, kv = d * m->s->n_head_kv;
     double p[N_TOK], top = -INFINITY, sum = 0;
-    for (unsigned t = 0; t <= position; t++) {
+    for (unsigned t = start; t <= position; t++) {
         p[t] = 0;
         for (unsigned i = 0; i < d; i++)
             p[t] += q[i] * m->k[t * kv + head_kv * d + i];
         p[t] /= sqrt(d);
         top = fmax(top, p[t]);
     }
-    for (unsigned t = 0; t <= position; t++)
+    for (unsigned t = start; t <= position; t++)
         sum += p[t] = exp(p[t] - top);
     memset(out, 0, d * sizeof *out);
-    for (unsigned t = 0; t <= position; t++)
+    for (unsigned t = start; t <= position; t++)
         for (unsigned i = 0; i < d; i++)
             out[i] += p[t] / sum * m->v[t * kv + head_kv * d + i];
 }
@@ -141,34 +163,63 @@ static void attention(naive *m, int l, unsigned position, double *x)
         product(values(m, l, "attn_k.weight"), model_values(m->file, l, "attn_k.bias"), a, s->n_embd, n_kv, k);
         product(values(m, l, "attn_v.weight"), model_values(m->file, l, "attn_v.bias"), a, s->n_embd, n_kv, v);
     }
-    rotate(m, q, s->n_head, position);
-    rotate(m, k, s->n_head_kv, position);
+    if (!is_plain(s, l)) {      /* the temperature of plain layers is 1 so early */
+        rotate(m, q, s->n_head, position);
+        rotate(m, k, s->n_head_kv, position);
+        if (s->n_ff_expert && s->qk_norm)
+            normalise(s, q, s->n_head), normalise(s, k, s->n_head_kv);
+    }
     memcpy(m->k + position * n_kv, k, n_kv * sizeof *k);
     memcpy(m->v + position * n_kv, v, n_kv * sizeof *v);
+    const unsigned start = s->chunk && !s->no_window && !is_plain(s, l) ? position / s->chunk * s->chunk : 0;
     for (unsigned h = 0; h < s->n_head; h++)
-        attend(m, q + h * s->d_head, h / (s->n_head / s->n_head_kv), position, out + h * s->d_head);
+        attend(m, q + h * s->d_head, h / (s->n_head / s->n_head_kv), start, position, out + h * s->d_head);
     product(values(m, l, "attn_output.weight"), model_values(m->file, l, "attn_output.bias"), out, n_q, s->n_embd, y);
     for (unsigned i = 0; i < s->n_embd; i++)
         x[i] += y[i];
 }
 
-/* down(silu(gate) * up) of one expert, or of the dense layer (no biases with experts). */
-static void gated(const naive *m, int l, const char *const names[3], unsigned expert, const double *b, double *y)
+/* down(silu(gate) * up) of one expert of n_ff, or of the dense layer (no biases with experts). */
+static void gated(const naive *m, int l, const char *const names[3], unsigned n_ff, unsigned expert, const double *b, double *y)
 {
     const model_spec *s = m->s;
-    const size_t skip = (size_t)expert * s->n_embd * s->n_ff;
+    const size_t skip = (size_t)expert * s->n_embd * n_ff;
     double gate[64], up[64];
-    product(values(m, l, names[0]) + skip, model_values(m->file, l, "ffn_gate.bias"), b, s->n_embd, s->n_ff, gate);
-    product(values(m, l, names[1]) + skip, model_values(m->file, l, "ffn_up.bias"), b, s->n_embd, s->n_ff, up);
-    for (unsigned i = 0; i < s->n_ff; i++)
+    product(values(m, l, names[0]) + skip, model_values(m->file, l, "ffn_gate.bias"), b, s->n_embd, n_ff, gate);
+    product(values(m, l, names[1]) + skip, model_values(m->file, l, "ffn_up.bias"), b, s->n_embd, n_ff, up);
+    for (unsigned i = 0; i < n_ff; i++)
         gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
-    product(values(m, l, names[2]) + skip, model_values(m->file, l, "ffn_down.bias"), gate, s->n_ff, s->n_embd, y);
+    product(values(m, l, names[2]) + skip, model_values(m->file, l, "ffn_down.bias"), gate, n_ff, s->n_embd, y);
+}
+
+static const char *const expert_names[] = { "ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight" };
+
+/* Llama 4: the best ones see their input times the sigmoid of their score; a shared one sees it as it is. */
+static void shared_experts(const naive *m, int l, const double *b, double *x)
+{
+    static const char *const shared[] = { "ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight" };
+    const model_spec *s = m->s;
+    double logits[8], y[64], g[64];
+    product(values(m, l, "ffn_gate_inp.weight"), NULL, b, s->n_embd, s->n_expert, logits);
+    gated(m, l, shared, s->n_ff_expert, 0, b, y);
+    for (unsigned i = 0; i < s->n_embd; i++)
+        x[i] += y[i];
+    for (unsigned u = 0; u < s->n_expert_used; u++) {
+        unsigned best = 0;
+        for (unsigned e = 1; e < s->n_expert; e++)
+            best = logits[e] > logits[best] ? e : best;
+        for (unsigned i = 0; i < s->n_embd; i++)
+            g[i] = b[i] / (1 + exp(-logits[best]));
+        gated(m, l, expert_names, s->n_ff_expert, best, g, y);
+        for (unsigned i = 0; i < s->n_embd; i++)
+            x[i] += y[i];
+        logits[best] = -INFINITY;
+    }
 }
 
 /* The n_expert_used best of the softmax over all experts, their shares brought to the sum 1. */
 static void experts(const naive *m, int l, const double *b, double *x)
 {
-    static const char *const names[] = { "ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight" };
     const model_spec *s = m->s;
     double logits[8], share[8], total = 0, y[64];
     unsigned chosen[8];
@@ -182,7 +233,7 @@ static void experts(const naive *m, int l, const double *b, double *x)
         logits[best] = -INFINITY;
     }
     for (unsigned u = 0; u < s->n_expert_used; u++) {
-        gated(m, l, names, chosen[u], b, y);
+        gated(m, l, expert_names, s->n_ff, chosen[u], b, y);
         for (unsigned i = 0; i < s->n_embd; i++)
             x[i] += share[u] / total * y[i];
     }
@@ -193,11 +244,14 @@ static void feed_forward(const naive *m, int l, double *x)
     static const char *const names[] = { "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight" };
     double b[64], y[64];
     rms_norm(x, values(m, l, "ffn_norm.weight"), m->s->n_embd, b);
-    if (m->s->n_expert) {
-        experts(m, l, b, x);
+    if (model_has_experts(m->s, l)) {
+        if (m->s->n_ff_expert)
+            shared_experts(m, l, b, x);
+        else
+            experts(m, l, b, x);
         return;
     }
-    gated(m, l, names, 0, b, y);
+    gated(m, l, names, m->s->n_ff, 0, b, y);
     for (unsigned i = 0; i < m->s->n_embd; i++)
         x[i] += y[i];
 }
@@ -270,6 +324,9 @@ static void options_matter(void **state)
     static const model_spec specs[] = {
         { BASE, .seed = 1 }, { BASE, .seed = 1, .scaling = "linear", .factor = 4 }, { BASE, .seed = 1, .scaling = "yarn", .factor = 4, .ctx_original = 64 },
         { BASE, .seed = 1, .scaling = "yarn", .factor = 4, .ctx_original = 64, .attn_factor = 1.25f },
+        { FIVE, .seed = 1, .n_expert = 3, .n_expert_used = 1 }, { FIVE, .seed = 1, .n_expert = 3, .n_expert_used = 1, .chunk = 64 },
+        { FIVE, .seed = 1, .n_expert = 3, .n_expert_used = 1, .chunk = 64, .qk_norm = 1 }, { FIVE, .seed = 1, .n_expert = 3, .n_expert_used = 1, .no_window = 1 },
+        { FIVE, .seed = 1, .n_expert = 3, .n_expert_used = 2 },
     };
     enum { N = sizeof specs / sizeof specs[0] };
     static float logits[N][N_TOK * N_VOCAB];

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* What a GGUF value type is numbered. */
-enum { GGUF_U32 = 4, GGUF_F32 = 6, GGUF_TEXT = 8, ALIGNMENT = 32 };
+enum { GGUF_U32 = 4, GGUF_F32 = 6, GGUF_BOOL = 7, GGUF_TEXT = 8, ALIGNMENT = 32 };
 
 static void *must(void *block)
 {
@@ -53,30 +53,41 @@ static void pad(writer *w)
 
 /* ---- keys ---- */
 
+/* <architecture>.<name>, or a name that begins with "general." as it is. */
+static void put_key(writer *w, const model_spec *s, const char *name, uint32_t type, uint64_t *n)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s%s", !strncmp(name, "general.", 8) ? "" : s->n_ff_expert ? "llama4." : "llama.", name);
+    put_text(w, key);
+    put_u32(w, type);
+    ++*n;
+}
+
 static void put_keys(writer *w, const model_spec *s, uint64_t *n)
 {
     const struct { const char *key; uint32_t value; int always; } numbers[] = {
-        { "llama.vocab_size", s->n_vocab, 1 }, { "llama.context_length", s->n_ctx, 1 }, { "llama.embedding_length", s->n_embd, 1 },
-        { "llama.block_count", s->n_layer, 1 }, { "llama.feed_forward_length", s->n_ff, 1 }, { "llama.attention.head_count", s->n_head, 1 },
-        { "llama.attention.head_count_kv", s->n_head_kv, 1 }, { "llama.attention.key_length", s->d_head, 1 },
-        { "llama.attention.value_length", s->d_head, 1 }, { "llama.rope.dimension_count", s->d_head, 1 },
-        { "llama.expert_count", s->n_expert, 0 }, { "llama.expert_used_count", s->n_expert_used, 0 },
-        { "llama.rope.scaling.original_context_length", s->ctx_original, 0 },
+        { "vocab_size", s->n_vocab, 1 }, { "context_length", s->n_ctx, 1 }, { "embedding_length", s->n_embd, 1 }, { "block_count", s->n_layer, 1 },
+        { "feed_forward_length", s->n_ff, 1 }, { "attention.head_count", s->n_head, 1 }, { "attention.head_count_kv", s->n_head_kv, 1 },
+        { "attention.key_length", s->d_head, 1 }, { "attention.value_length", s->d_head, 1 }, { "rope.dimension_count", s->d_head, 1 },
+        { "expert_count", s->n_expert, 0 }, { "expert_used_count", s->n_expert_used, 0 }, { "rope.scaling.original_context_length", s->ctx_original, 0 },
+        { "expert_feed_forward_length", s->n_ff_expert, 0 }, { "interleave_moe_layer_step", s->expert_step, 0 }, { "attention.chunk_size", s->chunk, 0 },
+        { "attention.sliding_window", 0, s->no_window },
     };
     const struct { const char *key; float value; } reals[] = {
-        { "llama.attention.layer_norm_rms_epsilon", 1e-5f }, { "llama.rope.freq_base", 10000.0f },
-        { "llama.rope.scaling.factor", s->factor }, { "llama.rope.scaling.attn_factor", s->attn_factor },
+        { "attention.layer_norm_rms_epsilon", 1e-5f }, { "rope.freq_base", 10000.0f }, { "rope.scaling.factor", s->factor }, { "rope.scaling.attn_factor", s->attn_factor },
     };
-    const struct { const char *key, *value; } texts[] = { { "general.architecture", "llama" }, { "llama.rope.scaling.type", s->scaling } };
+    const struct { const char *key, *value; } texts[] = { { "general.architecture", s->n_ff_expert ? "llama4" : "llama" }, { "rope.scaling.type", s->scaling } };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (texts[i].value)
-            put_text(w, texts[i].key), put_u32(w, GGUF_TEXT), put_text(w, texts[i].value), ++*n;
+            put_key(w, s, texts[i].key, GGUF_TEXT, n), put_text(w, texts[i].value);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (numbers[i].always || numbers[i].value)
-            put_text(w, numbers[i].key), put_u32(w, GGUF_U32), put_u32(w, numbers[i].value), ++*n;
+            put_key(w, s, numbers[i].key, GGUF_U32, n), put_u32(w, numbers[i].value);
     for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
         if (reals[i].value != 0)
-            put_text(w, reals[i].key), put_u32(w, GGUF_F32), put(w, &reals[i].value, 4), ++*n;
+            put_key(w, s, reals[i].key, GGUF_F32, n), put(w, &reals[i].value, 4);
+    if (s->n_ff_expert)
+        put_key(w, s, "use_qk_norm", GGUF_BOOL, n), put(w, s->qk_norm ? "\1" : "\0", 1);
 }
 
 /* ---- tensors ---- */
@@ -119,19 +130,45 @@ static void add_attention(model_file *f, int l)
         add_vector(f, l, "attn_output.bias", s->n_embd);
 }
 
+/* Llama 4: experts of a width of their own beside a shared one. */
+static void add_shared_experts(model_file *f, int l)
+{
+    const model_spec *s = &f->spec;
+    const struct { const char *experts, *shared; enum model_role role; uint64_t n_in, n_out; } rows[] = {
+        { "ffn_gate_exps.weight", "ffn_gate_shexp.weight", ROLE_FFN_GATE, s->n_embd, s->n_ff_expert },
+        { "ffn_up_exps.weight", "ffn_up_shexp.weight", ROLE_FFN_UP, s->n_embd, s->n_ff_expert },
+        { "ffn_down_exps.weight", "ffn_down_shexp.weight", ROLE_FFN_DOWN, s->n_ff_expert, s->n_embd },
+    };
+    add(f, l, "ffn_gate_inp.weight", SL_TYPE_F32, s->n_embd, s->n_expert, 1);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        add(f, l, rows[i].experts, s->types[rows[i].role], rows[i].n_in, rows[i].n_out, s->n_expert);
+        add(f, l, rows[i].shared, s->types[rows[i].role], rows[i].n_in, rows[i].n_out, 1);
+    }
+}
+
+int model_has_experts(const model_spec *s, int l)
+{
+    return s->n_expert && (!s->n_ff_expert || s->expert_step < 2 || (l + 1) % (int)s->expert_step == 0);
+}
+
 static void add_feed_forward(model_file *f, int l)
 {
     const model_spec *s = &f->spec;
+    const int experts = model_has_experts(s, l);
     const struct { const char *dense, *experts, *bias; enum model_role role; uint64_t n_in, n_out; } rows[] = {
         { "ffn_gate.weight", "ffn_gate_exps.weight", "ffn_gate.bias", ROLE_FFN_GATE, s->n_embd, s->n_ff },
         { "ffn_up.weight", "ffn_up_exps.weight", "ffn_up.bias", ROLE_FFN_UP, s->n_embd, s->n_ff },
         { "ffn_down.weight", "ffn_down_exps.weight", "ffn_down.bias", ROLE_FFN_DOWN, s->n_ff, s->n_embd },
     };
-    if (s->n_expert)
+    if (experts && s->n_ff_expert) {
+        add_shared_experts(f, l);
+        return;
+    }
+    if (experts)
         add(f, l, "ffn_gate_inp.weight", SL_TYPE_F32, s->n_embd, s->n_expert, 1);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        add(f, l, s->n_expert ? rows[i].experts : rows[i].dense, s->types[rows[i].role], rows[i].n_in, rows[i].n_out, s->n_expert ? s->n_expert : 1);
-        if (s->biases && !s->n_expert)
+        add(f, l, experts ? rows[i].experts : rows[i].dense, s->types[rows[i].role], rows[i].n_in, rows[i].n_out, experts ? s->n_expert : 1);
+        if (s->biases && !experts)
             add_vector(f, l, rows[i].bias, rows[i].n_out);
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* model_build.h - models of architecture llama in memory, made from a few numbers and a seed: for tests that need weights but no training. The
+/* model_build.h - models of architecture llama or llama4 in memory, made from a few numbers and a seed: for tests that need weights but no training. The
  * GGUF file is written here, byte by byte, without the library; it has no vocabulary, so it is fed ids. */
 #ifndef SL_TESTS_MODEL_BUILD_H
 #define SL_TESTS_MODEL_BUILD_H
@@ -16,6 +16,10 @@ typedef struct model_spec {
     uint32_t n_expert, n_expert_used;       /* 0: dense */
     int tied, biases, fused;                /* no output.weight; biases wherever they may be; attn_qkv of the type of ROLE_ATTN_Q */
     int rope_factors;                       /* rope_freqs.weight */
+    /* Llama 4 where n_ff_expert is not 0: width of experts, every so-manieth layer has them (0: not written), positions of a chunk, use_qk_norm, and
+     * attention.sliding_window 0 */
+    uint32_t n_ff_expert, expert_step, chunk;
+    int qk_norm, no_window;
     const char *scaling;                    /* rope.scaling.type, or NULL */
     float factor, attn_factor;              /* of rope.scaling; 0: not written */
     uint32_t ctx_original;                  /* 0: not written */
@@ -42,6 +46,8 @@ typedef struct model_file {
 /* Ends the program if the spec does not fit the types. */
 model_file *model_build(const model_spec *spec);
 void model_build_free(model_file *file);
+/* 1 if layer l has experts. */
+int model_has_experts(const model_spec *spec, int l);
 /* All matrices of one type. */
 model_spec model_spec_of(model_spec spec, sl_type type);
 /* Numbers of an F32 tensor "blk.<layer>.<name>" (layer -1: name as it is), or NULL if it is not there. */
