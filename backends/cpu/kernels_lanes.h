@@ -10,6 +10,7 @@
  *   f_where_less(a, b, x, y)           a < b ? x : y
  *   f_load_f16 f_load_bf16             LANES halves or bfloats, exact
  *   f_store_bf16(to, x)                the upper halves of LANES floats
+ *   f_stream(to, x) f_stream_end()     a store past the caches to an address that is a multiple of 64; what orders such stores before a task ends
  *   f_round(x)                         to the nearest bfloat, ties to even; x is finite
  *   f_flush(x)                         +0 where |x| < 2^-40
  *   f_exponent(x)                      2^e of 2^e <= |x| < 2^(e+1); 0 for 0
@@ -99,8 +100,6 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
 #define LANES_ROWS(name) LANES_SOME(name, 4) LANES_SOME(name, 2) LANES_SOME(name, 1)
 #endif
 
-#define MATMUL_KERNEL(stem, form) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form };
-
 enum { FLOAT_STEP = 32 };
 
 #define FLOAT_STEP_FN(stem, bytes)                                                                                                                 \
@@ -178,6 +177,20 @@ INLINE vf b16_load_f16(const uint16_t *w)
 B16_STEP_FN(f32, 4)
 B16_STEP_FN(f16, 2)
 B16_STEP_FN(bf16, 2)
+
+/* Many rows, for all types: the sums of one row to its first n outputs, past the caches if `stream`; what a thread does after it stored. */
+static __attribute__((unused)) void wide_store(const float *acc, size_t n, float *to, int stream)
+{
+    if (n == CPU_WIDE_OUT && stream && (uintptr_t)to % 64 == 0)
+        for (int i = 0; i < CPU_WIDE_OUT; i += LANES)
+            f_stream(to + i, f_load(acc + i));
+    else
+        memcpy(to, acc, n * sizeof *to);
+}
+
+static __attribute__((unused)) void wide_end(void) { f_stream_end(); }
+
+#include "kernels_wide_float.h"
 
 /* The interleaved types: where their blocks lie, the activations beside them, and the panel kernels out of the steps of the level. */
 enum { LANE_BYTES = 4 * LANES, LANE_HALVES = 2 * LANES };      /* of one register, in a line and in half a head line */
@@ -449,12 +462,13 @@ static void rope(int64_t n, float *x, const float *angles)
 
 /* ---- what the rows of the level point to ---- */
 
-MATMUL_KERNEL(f32, F32)
-MATMUL_KERNEL(f16, F32)
-MATMUL_KERNEL(bf16, F32)
-MATMUL_KERNEL(f32_b16, B16)
-MATMUL_KERNEL(f16_b16, B16)
-MATMUL_KERNEL(bf16_b16, B16)
+#define FLOAT_KERNEL(stem, form) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form, &wide_##stem };
+FLOAT_KERNEL(f32, F32)
+FLOAT_KERNEL(f16, F32)
+FLOAT_KERNEL(bf16, F32)
+FLOAT_KERNEL(f32_b16, B16)
+FLOAT_KERNEL(f16_b16, B16)
+FLOAT_KERNEL(bf16_b16, B16)
 CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 }, kernel_b16 = { SL_ACT_B16, quantize_b16 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };

@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* matmul_wide.c - products of many activation rows (prompts): how the work is cut.
  *
- * First all rows are prepared, CPU_WIDE_K elements of a group of rows beside each other, once for all panels. Then a task takes two panels and a block of
- * rows: for each step of CPU_WIDE_K elements it converts its part of the panels, which then lies in the first-level cache while all prepared rows of the
- * step pass by; the sums of the block wait in the second-level cache. A chain over k is one chain, whatever is done in between. */
+ * First all rows are prepared, CPU_WIDE_K elements of a group of rows beside each other, once for all panels. Then a task takes some pairs of panels and a
+ * block of rows: for each step of CPU_WIDE_K elements and each pair it converts its part of the panels, which then lies in the first-level cache while all
+ * prepared rows of the step pass by; the step of the block and its sums wait in the second-level cache. Meanwhile the weights that come next are fetched
+ * from memory, a slice after every few groups. A chain over k is one chain, whatever is done in between.
+ *
+ * So many rows that their prepared form would need much memory go in several rounds. */
 #include "matmul.h"
 
 #include <string.h>
 
 enum {
-    BLOCK_ROWS = 576,           /* activation rows of a task: their prepared step and sums fill less than half of a second-level cache of 1 MiB */
+    BLOCK_BYTES = 480 << 10,    /* of a task's rows, their prepared step and sums: less than half of a second-level cache of 1 MiB */
+    MOST_PAIRS = 4,             /* pairs of panels of a task: with one, every step of the rows would come from beyond that cache for each pair */
+    TASKS_PER_THREAD = 4,
+    SLICES = 8,                 /* in so many slices the next weights are fetched */
+    ROUND_BYTES = 32 << 20,     /* of prepared rows */
     STREAM_BYTES = 1 << 20,     /* so many bytes of outputs are stored past the caches */
 };
 
@@ -19,9 +26,11 @@ typedef struct wide_product {
     const cpu_matrix *matrix;
     const uint8_t *base;        /* of the matrix */
     size_t n_panel;             /* of one matrix */
+    size_t first_row;           /* of the round */
     size_t n_step, n_group;     /* prepared activations: [n_step][n_group][act_bytes] */
-    size_t n_block;             /* blocks of rows of a matrix; tasks are numbered: block fastest, then two panels, then wanted matrix */
+    size_t n_block;             /* blocks of rows of a matrix; tasks are numbered: block fastest, then share of the panels, then wanted matrix */
     size_t block_groups;        /* groups of a block */
+    size_t n_share, per_share;  /* shares of the panels, pairs of panels of a share */
     int32_t *group;             /* by expert: number of the first group of a matrix, and one past its last; n_mat + 1 numbers */
     uint8_t *prepared, *scratch;
     size_t thread_bytes, acc_bytes;
@@ -29,20 +38,33 @@ typedef struct wide_product {
 } wide_product;
 
 static size_t min(size_t a, size_t b) { return a < b ? a : b; }
+static size_t max(size_t a, size_t b) { return a > b ? a : b; }
 static size_t quotient_up(size_t a, size_t b) { return (a + b - 1) / b; }
 
 /* ---- memory ---- */
 
 static size_t count_steps(const sl_op_args *args) { return quotient_up((size_t)args->weight->n_in, CPU_WIDE_K); }
 
-/* Groups of n_row rows: every matrix that is wanted may leave one that is not full. */
+/* Bytes of the sums of a group and one pair of panels. */
+static size_t count_sums(const cpu_wide *wide) { return wide->rows * CPU_WIDE_OUT * sizeof(float); }
+static size_t most_groups_of_block(const cpu_wide *wide) { return BLOCK_BYTES / (wide->act_bytes + MOST_PAIRS * count_sums(wide)); }
+/* Whole blocks. */
+static size_t most_groups_of_round(const cpu_wide *wide, const sl_op_args *args)
+{
+    const size_t block = most_groups_of_block(wide);
+    return max(1, ROUND_BYTES / (block * count_steps(args) * wide->act_bytes)) * block;
+}
+
+/* Groups of n_row rows: every matrix that is wanted may leave one that is not full. By expert there is one round. */
 static size_t count_groups(const cpu_wide *wide, const sl_op_args *args, size_t n_row)
 {
-    return n_row / wide->rows + (args->op == SL_OP_MATMUL_EXPERT ? min(n_row, (size_t)args->weight->n_mat) : 1);
+    if (args->op == SL_OP_MATMUL_EXPERT)
+        return n_row / wide->rows + min(n_row, (size_t)args->weight->n_mat);
+    return min(quotient_up(n_row, wide->rows), most_groups_of_round(wide, args));
 }
 
 /* Per thread: sums of a block, two converted panels, the step of a panel that had to be packed, what the kernel scribbles on. */
-static size_t count_acc(const cpu_wide *wide, size_t n_row) { return min(BLOCK_ROWS, quotient_up(n_row, wide->rows) * wide->rows) * CPU_WIDE_OUT * sizeof(float); }
+static size_t count_acc(const cpu_wide *wide, size_t n_row) { return min(most_groups_of_block(wide), quotient_up(n_row, wide->rows)) * MOST_PAIRS * count_sums(wide); }
 
 static size_t count_thread(const cpu_wide *wide, const sl_op_args *args, size_t n_row)
 {
@@ -60,7 +82,7 @@ size_t cpu_wide_scratch(const cpu_wide *wide, const cpu_device *device, const sl
 /* Rows of group `group`: their indices [*row, *row + n). Groups of a wanted matrix follow each other. */
 static size_t rows_of_group(const wide_product *p, size_t group, size_t *row)
 {
-    size_t first = 0, end = p->rows->n_row, in_matrix = group;
+    size_t first = p->first_row, end = p->rows->n_row, in_matrix = group;
     if (p->rows->pairs) {
         size_t low = 0, high = p->rows->n_wanted;       /* the last wanted matrix whose groups begin at or before this one */
         while (high - low > 1) {
@@ -99,67 +121,132 @@ static sl_status prepare_group(void *arg, size_t group, unsigned thread)
 
 /* ---- products ---- */
 
+/* What a task works on. */
+typedef struct share {
+    const wide_product *p;
+    size_t matrix;
+    size_t group, n_group, pair, n_pair;
+    float *acc;                     /* [n_pair][n_group][rows][CPU_WIDE_OUT] */
+    uint8_t *weights, *piece, *work;
+} share;
+
 /* Elements [k, k + CPU_WIDE_K) of a panel, converted. */
-static void convert(const wide_product *p, size_t matrix, size_t panel, size_t k, uint8_t *piece, uint8_t *to)
+static void convert(const share *s, size_t panel, size_t k, uint8_t *to)
 {
+    const wide_product *p = s->p;
     const cpu_matrix *m = p->matrix;
     const sl_type_info *info = sl_type_get(m->type);
     const size_t n = min((size_t)m->n_in - k, CPU_WIDE_K), block = k / info->block_values;
     const int n_block = (int)(n / info->block_values);
     if (m->packed) {
-        p->wide->convert(m->n_in, p->base + (matrix * p->n_panel + panel) * m->stride, block, n_block, to);
+        p->wide->convert(m->n_in, p->base + (s->matrix * p->n_panel + panel) * m->stride, block, n_block, to);
         return;
     }
-    const uint8_t *rows = p->base + (matrix * (size_t)m->n_out + CPU_PANEL * panel) * m->stride + block * info->block_bytes;
-    cpu_panel_pack(m->type, (int64_t)n, rows, m->stride, (int)min((size_t)m->n_out - CPU_PANEL * panel, CPU_PANEL), piece);
-    p->wide->convert((int64_t)n, piece, 0, n_block, to);
+    const uint8_t *rows = p->base + (s->matrix * (size_t)m->n_out + CPU_PANEL * panel) * m->stride + block * info->block_bytes;
+    cpu_panel_pack(m->type, (int64_t)n, rows, m->stride, (int)min((size_t)m->n_out - CPU_PANEL * panel, CPU_PANEL), s->piece);
+    p->wide->convert((int64_t)n, s->piece, 0, n_block, to);
+}
+
+/* Fetches slice `slice` of the part of the panels that comes after this step of this pair. About: a step is CPU_WIDE_K / n_in of a panel. */
+static void fetch(const share *s, size_t step, size_t pair, size_t slice)
+{
+    const wide_product *p = s->p;
+    const size_t bytes = p->matrix->stride * CPU_WIDE_K / (size_t)p->matrix->n_in, part = bytes / SLICES;
+    if (++pair == s->n_pair) {
+        pair = 0;
+        step++;
+    }
+    if (!p->matrix->packed || step >= p->n_step)
+        return;
+    for (size_t i = 0; i < CPU_WIDE_PANELS; i++) {
+        const size_t panel = min((s->pair + pair) * CPU_WIDE_PANELS + i, p->n_panel - 1);
+        const uint8_t *from = p->base + (s->matrix * p->n_panel + panel) * p->matrix->stride + step * bytes + slice * part;
+        for (size_t line = 0; line < part; line += CPU_LINE)
+            __builtin_prefetch(from + line, 0, 2);
+    }
+}
+
+static void multiply_step(const share *s, size_t step, size_t pair)
+{
+    const wide_product *p = s->p;
+    const cpu_wide *wide = p->wide;
+    const size_t k = step * CPU_WIDE_K, panel = (s->pair + pair) * CPU_WIDE_PANELS, slice = quotient_up(s->n_group, SLICES);
+    const int n_block = (int)quotient_up(min((size_t)p->matrix->n_in - k, CPU_WIDE_K), sl_act_get(p->rows->args->form)->block_values);
+    const uint8_t *act = p->prepared + (step * p->n_group + s->group) * wide->act_bytes;
+    float *acc = s->acc + pair * s->n_group * wide->rows * CPU_WIDE_OUT;
+    convert(s, panel, k, s->weights);
+    convert(s, min(panel + 1, p->n_panel - 1), k, s->weights + wide->weight_bytes);
+    for (size_t g = 0; g < s->n_group; g += slice) {
+        wide->multiply(n_block, s->weights, act + g * wide->act_bytes, min(s->n_group - g, slice), acc + g * wide->rows * CPU_WIDE_OUT, s->work);
+        fetch(s, step, pair, g / slice);
+    }
+}
+
+static void store_sums(const share *s)
+{
+    const wide_product *p = s->p;
+    const size_t n_rows = s->n_group * p->wide->rows, first = s->pair * CPU_WIDE_OUT;
+    for (size_t g = 0; g < s->n_group; g++) {
+        size_t row;
+        const size_t n = rows_of_group(p, s->group + g, &row);
+        for (size_t t = 0; t < n; t++) {
+            const float *sums = s->acc + (g * p->wide->rows + t) * CPU_WIDE_OUT;
+            float *to = cpu_rows_output(p->rows, row + t) + first;
+            for (size_t pair = 0; pair < s->n_pair; pair++)
+                p->wide->store(sums + pair * n_rows * CPU_WIDE_OUT, min((size_t)p->matrix->n_out - first - pair * CPU_WIDE_OUT, CPU_WIDE_OUT), to + pair * CPU_WIDE_OUT, p->stream);
+        }
+    }
 }
 
 static sl_status run_task(void *arg, size_t task, unsigned thread)
 {
     const wide_product *p = arg;
     const cpu_wide *wide = p->wide;
-    const size_t n_twos = quotient_up(p->n_panel, CPU_WIDE_PANELS), block = task % p->n_block, panel = task / p->n_block % n_twos * CPU_WIDE_PANELS;
-    const size_t want = task / p->n_block / n_twos, matrix = p->rows->pairs ? (size_t)p->rows->wanted[want] : 0;
-    const size_t group0 = p->rows->pairs ? (size_t)p->group[matrix] : 0, group_end = p->rows->pairs ? (size_t)p->group[matrix + 1] : p->n_group;
-    const size_t group = group0 + block * p->block_groups;
-    if (group >= group_end)
+    const size_t block = task % p->n_block, want = task / p->n_block / p->n_share;
+    share s = { .p = p, .matrix = p->rows->pairs ? (size_t)p->rows->wanted[want] : 0, .pair = task / p->n_block % p->n_share * p->per_share };
+    const size_t group0 = p->rows->pairs ? (size_t)p->group[s.matrix] : 0, group_end = p->rows->pairs ? (size_t)p->group[s.matrix + 1] : p->n_group;
+    s.group = group0 + block * p->block_groups;
+    if (s.group >= group_end)
         return SL_OK;       /* this matrix has fewer rows than another */
-    const size_t n_group = min(group_end - group, p->block_groups), last = min(panel + 1, p->n_panel - 1);
-    uint8_t *scratch = p->scratch + thread * p->thread_bytes, *weights = scratch + p->acc_bytes, *piece = weights + CPU_WIDE_PANELS * wide->weight_bytes;
-    uint8_t *work = piece + sl_round_up(cpu_panel_bytes(p->matrix->type, CPU_WIDE_K), CPU_LINE);
-    float *acc = (float *)(void *)scratch;
-    memset(acc, 0, n_group * wide->rows * CPU_WIDE_OUT * sizeof *acc);
+    s.n_group = min(group_end - s.group, p->block_groups);
+    s.n_pair = min(quotient_up(p->n_panel, CPU_WIDE_PANELS) - s.pair, p->per_share);
+    uint8_t *scratch = p->scratch + thread * p->thread_bytes;
+    s.acc = (float *)(void *)scratch;
+    s.weights = scratch + p->acc_bytes;
+    s.piece = s.weights + CPU_WIDE_PANELS * wide->weight_bytes;
+    s.work = s.piece + sl_round_up(cpu_panel_bytes(p->matrix->type, CPU_WIDE_K), CPU_LINE);
+    memset(s.acc, 0, s.n_pair * s.n_group * count_sums(wide));
     if (wide->begin)
         wide->begin();
-    for (size_t step = 0; step < p->n_step; step++) {
-        const size_t k = step * CPU_WIDE_K;
-        convert(p, matrix, panel, k, piece, weights);
-        convert(p, matrix, last, k, piece, weights + wide->weight_bytes);
-        wide->multiply((int)quotient_up(min((size_t)p->matrix->n_in - k, CPU_WIDE_K), sl_act_get(p->rows->args->form)->block_values), weights,
-                       p->prepared + (step * p->n_group + group) * wide->act_bytes, n_group, acc, work);
-    }
-    const size_t outputs = min((size_t)p->matrix->n_out - CPU_PANEL * panel, CPU_WIDE_OUT);
-    for (size_t g = 0; g < n_group; g++) {
-        size_t row;
-        const size_t n = rows_of_group(p, group + g, &row);
-        for (size_t t = 0; t < n; t++)
-            wide->store(acc + (g * wide->rows + t) * CPU_WIDE_OUT, outputs, cpu_rows_output(p->rows, row + t) + CPU_PANEL * panel, p->stream);
-    }
+    for (size_t step = 0; step < p->n_step; step++)
+        for (size_t pair = 0; pair < s.n_pair; pair++)
+            multiply_step(&s, step, pair);
+    store_sums(&s);
     wide->end();
     return SL_OK;
+}
+
+/* Prepares and multiplies the groups of a round, of which a matrix has at most `most`. */
+static sl_status run_round(wide_product *p, cpu_device *device, size_t most)
+{
+    const size_t n_pair = quotient_up(p->n_panel, CPU_WIDE_PANELS), n_mat = p->rows->pairs ? p->rows->n_wanted : 1;
+    p->n_block = quotient_up(most, most_groups_of_block(p->wide));
+    p->block_groups = quotient_up(most, p->n_block);
+    p->per_share = max(1, min(MOST_PAIRS, n_mat * p->n_block * n_pair / (TASKS_PER_THREAD * (size_t)device->n_threads)));
+    p->n_share = quotient_up(n_pair, p->per_share);
+    SL_TRY(cpu_parallel(device, p->n_group, prepare_group, p));
+    return cpu_parallel(device, n_mat * p->n_share * p->n_block, run_task, p);
 }
 
 sl_status cpu_wide_run(const cpu_wide *wide, cpu_device *device, const cpu_rows *rows, uint8_t *scratch)
 {
     const sl_op_args *args = rows->args;
     const cpu_matrix *matrix = args->weight->handle;
-    const size_t n_mat = (size_t)args->weight->n_mat;
+    const size_t n_mat = (size_t)args->weight->n_mat, n_group = quotient_up(rows->n_row, wide->rows), round = most_groups_of_round(wide, args);
     wide_product p = { .wide = wide, .rows = rows, .matrix = matrix, .base = device->segments[matrix->segment].base, .n_step = count_steps(args),
                        .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .acc_bytes = count_acc(wide, rows->n_row),
                        .thread_bytes = count_thread(wide, args, rows->n_row), .prepared = scratch };
     p.stream = rows->n_row * (size_t)matrix->n_out * sizeof(float) >= STREAM_BYTES;
-    p.n_group = quotient_up(rows->n_row, wide->rows);
     p.scratch = scratch + count_groups(wide, args, rows->n_row) * p.n_step * wide->act_bytes;
     p.group = (int32_t *)(void *)(p.scratch + device->n_threads * p.thread_bytes);
     if (rows->pairs) {
@@ -167,10 +254,12 @@ sl_status cpu_wide_run(const cpu_wide *wide, cpu_device *device, const cpu_rows 
         for (size_t e = 0; e < n_mat; e++)
             p.group[e + 1] = p.group[e] + (int32_t)quotient_up((size_t)(rows->first[e + 1] - rows->first[e]), wide->rows);
         p.n_group = (size_t)p.group[n_mat];
+        return run_round(&p, device, quotient_up(rows->most, wide->rows));
     }
-    const size_t groups = quotient_up(rows->pairs ? rows->most : rows->n_row, wide->rows);
-    p.n_block = quotient_up(groups, BLOCK_ROWS / wide->rows);
-    p.block_groups = quotient_up(groups, p.n_block);
-    SL_TRY(cpu_parallel(device, p.n_group, prepare_group, &p));
-    return cpu_parallel(device, (rows->pairs ? rows->n_wanted : 1) * quotient_up(p.n_panel, CPU_WIDE_PANELS) * p.n_block, run_task, &p);
+    for (size_t first = 0; first < n_group; first += round) {
+        p.first_row = first * wide->rows;
+        p.n_group = min(n_group - first, round);
+        SL_TRY(run_round(&p, device, p.n_group));
+    }
+    return SL_OK;
 }

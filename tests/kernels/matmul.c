@@ -344,6 +344,9 @@ static void wide_products_equal_the_definition(void **state)
             const int64_t values = sl_type_get((uint32_t)rows[i]->type)->block_values;
             check_matmul(&seed, rows[i], values == 1 ? 45 * blocks[t] - 1 : values * (values == 256 && blocks[t] > 9 ? 4 : blocks[t]), outs[t], tokens[t], 1 + (unsigned)t % 3);
         }
+    for (size_t i = 0; i < n_rows; i++)     /* so many rows that they go in two rounds */
+        if (is_wide(rows[i], SL_OP_MATMUL) && sl_type_get((uint32_t)rows[i]->type)->block_values == 1)
+            check_matmul(&seed, rows[i], 2924, 3, 3000, 2);
 }
 
 static void wide_products_hold_at_the_ends(void **state)

@@ -12,6 +12,8 @@ typedef int32x4_t vi;
 
 INLINE vf f_load(const float *x) { return vld1q_f32(x); }
 INLINE void f_store(float *x, vf a) { vst1q_f32(x, a); }
+INLINE void f_stream(float *x, vf a) { vst1q_f32(x, a); }       /* no instruction for it that can be relied on */
+INLINE void f_stream_end(void) { }
 INLINE vf f_set(float x) { return vdupq_n_f32(x); }
 INLINE vf f_add(vf a, vf b) { return vaddq_f32(a, b); }
 INLINE vf f_sub(vf a, vf b) { return vsubq_f32(a, b); }

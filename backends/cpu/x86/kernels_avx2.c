@@ -12,6 +12,8 @@ typedef __m256i vi;
 
 INLINE vf f_load(const float *x) { return _mm256_loadu_ps(x); }
 INLINE void f_store(float *x, vf a) { _mm256_storeu_ps(x, a); }
+INLINE void f_stream(float *x, vf a) { _mm256_stream_ps(x, a); }
+INLINE void f_stream_end(void) { _mm_sfence(); }
 INLINE vf f_set(float x) { return _mm256_set1_ps(x); }
 INLINE vf f_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 INLINE vf f_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }

@@ -17,6 +17,8 @@ typedef __m512i vi;
 
 INLINE vf f_load(const float *x) { return _mm512_loadu_ps(x); }
 INLINE void f_store(float *x, vf a) { _mm512_storeu_ps(x, a); }
+INLINE void f_stream(float *x, vf a) { _mm512_stream_ps(x, a); }
+INLINE void f_stream_end(void) { _mm_sfence(); }
 INLINE vf f_set(float x) { return _mm512_set1_ps(x); }
 INLINE vf f_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 INLINE vf f_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
@@ -207,18 +209,6 @@ enum { IQ4_OFFSET = 128 };
 INLINE vi i_dots(vi sum, vi q, const int8_t *x) { return i_dot(sum, q, x); }
 INLINE vi i_scale(vi s, vi e, vi w) { return _mm512_add_epi32(s, _mm512_mullo_epi32(e, _mm512_srai_epi32(w, 16))); }
 INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w); }
-
-/* Many rows: what all kernels for them share. Stores past the caches are ordered before a task ends. */
-static void wide_store(const float *acc, size_t n, float *to, int stream)
-{
-    if (n == CPU_WIDE_OUT && stream && (uintptr_t)to % 64 == 0)
-        for (int i = 0; i < CPU_WIDE_OUT; i += LANES)
-            _mm512_stream_ps(to + i, f_load(acc + i));
-    else
-        memcpy(to, acc, n * sizeof *to);
-}
-
-static __attribute__((unused)) void wide_end(void) { _mm_sfence(); }
 
 #if defined(CPU_WITH_AMX)
 #include "kernels_amx.h"
