@@ -21,7 +21,19 @@
     X(IQ4_XS, iq4_xs, 4, 33, 0, 2) \
     X(IQ4_NL, iq4_nl, 2, 4, 0, -2) \
     X(Q5_1, q5_1, 4, 5, 0, 2) \
-    X(MXFP4, mxfp4, 1, 4, 0, -4)
+    X(MXFP4, mxfp4, 1, 4, 0, -4) \
+    X(IQ2_XXS, iq2_xxs, 2, 16, 0, -2) \
+    X(IQ2_XS, iq2_xs, 2, 18, 0, -2) \
+    X(IQ2_S, iq2_s, 2, 20, 0, -2) \
+    X(IQ3_XXS, iq3_xxs, 2, 24, 0, -2) \
+    X(IQ3_S, iq3_s, 2, 27, 0, -2) \
+    X(IQ1_S, iq1_s, 2, 12, 0, -2) \
+    X(IQ1_M, iq1_m, 0, 13, 52, 54) \
+    X(TQ1_0, tq1_0, 0, 13, 52, -2) \
+    X(TQ2_0, tq2_0, 0, 16, 64, -2) \
+    X(NVFP4, nvfp4, 4, 8, 0, 2) \
+    X(Q1_0, q1_0, 2, 4, 0, -2) \
+    X(Q2_0, q2_0, 2, 4, 0, -2)
 
 enum { CPU_LINE = 64 };     /* bytes: one dword of each of 16 rows */
 

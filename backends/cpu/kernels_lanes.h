@@ -36,8 +36,10 @@
 /* UNROLL: early, so that small arrays become registers. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ALONE __attribute__((noinline))
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#define ALONE __attribute__((noipa))
 #endif
 /* A number that compilers know nothing of: a loop to it stays a loop, where unrolling would only make the code larger. */
 INLINE int opaque(int n)
@@ -63,9 +65,10 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
 
 /* A panel kernel out of `step`, which takes `values` elements of one panel (fewer at the end) to m rows, m constant:
  *   step(panel, k, n, x, m, acc)     elements [k, k + n); x[t]: activations from element k on
- * step_bytes: of a panel, per step, on average; act_bytes: of activations, per step. A function of its own for each m keeps compilers quick. */
+ * step_bytes: of a panel, per step, on average; act_bytes: of activations, per step. A function of its own for each m keeps compilers quick;
+ * ALONE: callers conclude nothing from its body. gcc 12 took one that stores sums for one without effect, and left out its calls. */
 #define LANES_STEP(name, step, m)                                                                                                                  \
-    static __attribute__((noinline)) void name##_##m(const uint8_t *w, int64_t k, int n, const uint8_t *const *x, float (*acc)[CPU_PANEL]) \
+    static ALONE void name##_##m(const uint8_t *w, int64_t k, int n, const uint8_t *const *x, float (*acc)[CPU_PANEL])                             \
     {                                                                                                                                              \
         step(w, k, n, x, m, acc);                                                                                                                  \
     }

@@ -29,11 +29,14 @@ enum { IQ4_OFFSET = 0 };
 
 INLINE vi iq4_table(void) { return i_add8(i_row(sl_grid_iq4nl), i_byte((char)IQ4_OFFSET)); }
 
-/* ---- 32 elements to a block: nibbles of 4 lines, elements 4 i and 16 + 4 i onwards in line i ---- */
+/* ---- a scale for 32 elements or more: nibbles of 4 lines, elements 4 i and 16 + 4 i onwards in line i; or a line of bits, two lines of pairs of bits ---- */
 
-/* What a type has: a line of fifth bits in front, a minimum beside its scale, tables of numbers for its nibbles (doubled E2M1 with a power of two as scale). */
-enum { FIFTH = 1, LEAST = 2, IQ4 = 4, FP4 = 8 };
+/* What a type has: a line of fifth bits in front, a minimum beside its scale, tables of numbers for its nibbles (doubled E2M1 with a power of two as scale);
+ * bits, four times 32 to a block, or pairs of bits, twice 32. */
+enum { FIFTH = 1, LEAST = 2, IQ4 = 4, FP4 = 8, BIT = 16, TWO = 32 };
 enum { FP4_OFFSET = 12 };
+
+INLINE int small_acts(int has) { return has & BIT ? 4 : has & TWO ? 2 : 1; }
 
 /* q plus 16 in byte j of a dword where bit 4 n + j of the dword of h is set. */
 INLINE vi small_fifth(vi q, vi h, int n)
@@ -44,9 +47,30 @@ INLINE vi small_fifth(vi q, vi h, int n)
 
 INLINE vi small_table(int has) { return has & IQ4 ? iq4_table() : i_add8(i_row(sl_grid_fp4x2), i_byte(FP4_OFFSET)); }
 
+/* Twice bit 4 n + j of the dword of h in byte j; pair j of byte b. */
+INLINE vi small_bit(vi h, int n)
+{
+    const uint32_t bits = 0x08040201u << n % 2 * 4;
+    return i_plus_where(i_word(0), i_pick(h, n / 2), i_splat(&bits), i_byte(2));
+}
+INLINE vi small_two(vi h, int b)
+{
+    static const uint32_t low = 0x40100401, high = 0x80200802;
+    const vi pairs = i_pick(h, b);
+    return i_plus_where(i_plus_where(i_word(0), pairs, i_splat(&low), i_byte(1)), pairs, i_splat(&high), i_byte(2));
+}
+
 /* Elements 4 i and 16 + 4 i to 3 more, with the type's offset. */
 INLINE void small_line(int has, const uint8_t *w, vi table, int i, vi *q0, vi *q1)
 {
+    if (has & BIT) {
+        *q0 = small_bit(i_load(w), i), *q1 = small_bit(i_load(w), 4 + i);
+        return;
+    }
+    if (has & TWO) {
+        *q0 = small_two(i_load(w), i), *q1 = small_two(i_load(w + CPU_LINE), i);
+        return;
+    }
     const vi both = i_load(w + CPU_LINE * (i + (has & FIFTH ? 1 : 0))), low = i_byte(15);
     *q0 = i_and(both, low);
     *q1 = i_and(i_right(both, 4), low);
@@ -86,10 +110,11 @@ INLINE void step_small(cpu_interleave at, int has, int offset, const uint8_t *pa
 {
     const vi table = small_table(has);
     const int halves = REGS > 1 ? opaque(REGS) : 1;
+    const size_t acts = (size_t)small_acts(has);
     for (int b = 0; b < n / 32; b++)
         for (int half = 0; half < halves; half++) {
-            const uint8_t *w = panel + cpu_body_offset(at, (size_t)k / 32 + (size_t)b) + half * LANE_BYTES;
-            const uint8_t *heads = panel + cpu_head_offset(at, (size_t)k / 32 + (size_t)b);
+            const size_t block = ((size_t)k / 32 + (size_t)b) / acts, part = ((size_t)k / 32 + (size_t)b) % acts;
+            const uint8_t *w = panel + cpu_body_offset(at, block) + part * (cpu_block_bytes(at) / acts) + half * LANE_BYTES, *heads = panel + cpu_head_offset(at, block);
             vi s[MAX_T];
             UNROLL for (int t = 0; t < m; t++) {
                 const int32_t start = -offset * ACT32(x[t], b)->sum;
@@ -122,9 +147,72 @@ INLINE void step_small(cpu_interleave at, int has, int offset, const uint8_t *pa
     }
 /* X(stem, what it has, its offset): with minima, and without. */
 #define TYPES_LEAST(X) X(q4_1, LEAST, 0) X(q5_1, FIFTH | LEAST, 0)
-#define TYPES_SMALL(X) X(q5_0, FIFTH, 16) X(iq4_nl, IQ4, IQ4_OFFSET) X(mxfp4, FP4, FP4_OFFSET)
+#define TYPES_SMALL(X) X(q5_0, FIFTH, 16) X(iq4_nl, IQ4, IQ4_OFFSET) X(mxfp4, FP4, FP4_OFFSET) X(q1_0, BIT, 1) X(q2_0, TWO, 1)
 TYPES_LEAST(SMALL_STEP)
 TYPES_SMALL(SMALL_STEP)
+
+/* ---- NVFP4: four scales to 64 elements, each of 16 in two lines of nibbles: elements 4 j and 8 + 4 j onwards in line j ---- */
+
+enum { NVFP4_OFFSET = IQ4_OFFSET ? FP4_OFFSET : 0 };
+
+/* Half the E4M3 number of group g: its bits in their place, with e = 0 as if it were normal, which is 2^-8 and half the number. No NaN is among weights. */
+INLINE vf nvfp4_scales(const uint8_t *heads, int half, int g)
+{
+    static const int32_t code = 0x7f, bias = 119 << 23;
+    const vi two = i_load_words(heads + CPU_LINE / 2 * (g / 2) + half * LANE_HALVES);
+    const vf x = f_bits(i_add32(i_left(i_and(g % 2 ? i_right(two, 8) : two, i_splat(&code)), 20), i_splat(&bias))), part = f_sub(x, f_set(0x1p-8f));
+    return f_where_less(x, f_set(0x1p-7f), f_add(part, part), x);
+}
+
+INLINE void nvfp4_lines(const uint8_t *w, int g, vi q[4])
+{
+    const vi table = NVFP4_OFFSET ? small_table(FP4) : i_row(sl_grid_fp4x2), low = i_byte(15);
+    UNROLL for (int j = 0; j < 2; j++) {
+        const vi both = i_load(w + CPU_LINE * (2 * g + j));
+        q[j] = i_table(table, i_and(both, low));
+        q[2 + j] = i_table(table, i_and(i_right(both, 4), low));
+    }
+}
+
+/* The sum of 16 products with the activations at y. */
+INLINE vi nvfp4_sum(const vi q[4], const int8_t *y)
+{
+    vi s = i_word(0);
+#if defined(BYTE_DOTS)      /* sums of 16 activations, which the offset wants, are not stored */
+    vi off = i_word(0);
+    UNROLL for (int j = 0; j < 4; j++) {
+        s = i_dots(s, q[j], y + 4 * j);
+        if (NVFP4_OFFSET)
+            off = i_dots(off, i_byte(NVFP4_OFFSET), y + 4 * j);
+    }
+    return NVFP4_OFFSET ? i_sub32(s, off) : s;
+#else
+    UNROLL for (int j = 0; j < 4; j++)
+        s = i_add16(s, i_maddubs(i_abs(q[j]), i_sign(i_splat(y + 4 * j), q[j])));
+    return i_madd(i_word(0), s, i_word(1));
+#endif
+}
+
+INLINE void step_nvfp4(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
+{
+    const int halves = REGS > 1 ? opaque(REGS) : 1;
+    for (int b = 0; b < n / 64; b++)
+        for (int half = 0; half < halves; half++) {
+            const uint8_t *w = panel + cpu_body_offset(at_nvfp4, (size_t)k / 64 + (size_t)b) + half * LANE_BYTES;
+            const uint8_t *heads = panel + cpu_head_offset(at_nvfp4, (size_t)k / 64 + (size_t)b);
+            UNROLL for (int g = 0; g < 4; g++) {
+                const vf d = nvfp4_scales(heads, half, g);
+                vi q[4];
+                nvfp4_lines(w, g, q);
+                UNROLL for (int t = 0; t < m; t++) {
+                    const sl_block_a32 *a = ACT32(x[t], 2 * b + g / 2);
+                    vi s = nvfp4_sum(q, a->q + g % 2 * 16);
+                    PIN(s);
+                    finish(d, a->d, s, acc[t] + half * LANES);
+                }
+            }
+        }
+}
 
 /* ---- super-blocks ---- */
 
@@ -302,15 +390,22 @@ INLINE void scales_iq4_xs(const uint8_t *w, const uint8_t *heads, int half, vi s
     }
 TYPES_SUPER(SUPER_STEP)
 
+#include "kernels_grids.h"
+
 /* ---- panels, and the rows of a level's array ---- */
 
-/* The kernel file says TYPES_PANELS(TYPES_PANEL), after it has defined WIDE_SMALL(stem), WIDE_LEAST(stem) and WIDE_SUPER(stem): the kernel for many rows of a
- * type with small blocks, with minima beside them, with super-blocks; or NULL.
- * X(NAME, stem, elements of a step, lines of a block's body, blocks that share a head line, form, kind). */
+/* The kernel file says TYPES_PANELS(TYPES_PANEL), after it has defined WIDE_SMALL(stem), WIDE_LEAST(stem), WIDE_SUPER(stem), WIDE_GRID(stem) and
+ * WIDE_GROUPS(stem): the kernel for many rows of a type with small blocks, with minima beside them, with super-blocks, with those of kernels_grids.h, with
+ * scales of 16 elements; or NULL.
+ * X(NAME, stem, elements of a step; beside one block of activations: lines of the body, and so many of them share a head line; form, kind). */
 #define TYPES_PANELS(X) \
     X(Q5_K, q5_k, 256, 43, 1, A256, SUPER) X(Q5_0, q5_0, STEP_32, 5, 2, A32, SMALL) X(Q4_1, q4_1, STEP_32, 4, 1, A32, LEAST) \
     X(Q3_K, q3_k, 256, 27, 2, A256, SUPER) X(Q2_K, q2_k, 256, 20, 1, A256, SUPER) X(IQ4_XS, iq4_xs, 256, 33, 1, A256, SUPER) \
-    X(IQ4_NL, iq4_nl, STEP_32, 4, 2, A32, SMALL) X(Q5_1, q5_1, STEP_32, 5, 1, A32, LEAST) X(MXFP4, mxfp4, STEP_32, 4, 4, A32, SMALL)
+    X(IQ4_NL, iq4_nl, STEP_32, 4, 2, A32, SMALL) X(Q5_1, q5_1, STEP_32, 5, 1, A32, LEAST) X(MXFP4, mxfp4, STEP_32, 4, 4, A32, SMALL) \
+    X(IQ2_XXS, iq2_xxs, 256, 16, 2, A256, GRID) X(IQ2_XS, iq2_xs, 256, 18, 2, A256, GRID) X(IQ2_S, iq2_s, 256, 20, 2, A256, GRID) \
+    X(IQ3_XXS, iq3_xxs, 256, 24, 2, A256, GRID) X(IQ3_S, iq3_s, 256, 27, 2, A256, GRID) X(IQ1_S, iq1_s, 256, 12, 2, A256, GRID) \
+    X(IQ1_M, iq1_m, 256, 13, 1, A256, GRID) X(TQ1_0, tq1_0, 256, 13, 2, A256, GRID) X(TQ2_0, tq2_0, 256, 16, 2, A256, GRID) \
+    X(NVFP4, nvfp4, STEP_32, 4, 2, A32, GROUPS) X(Q1_0, q1_0, STEP_32, 1, 8, A32, SMALL) X(Q2_0, q2_0, STEP_32, 2, 4, A32, SMALL)
 enum { STEP_BLOCKS_A32 = STEP_32_BLOCKS, STEP_BLOCKS_A256 = 1, STEP_ACTS_A32 = STEP_32_BLOCKS * sizeof(sl_block_a32), STEP_ACTS_A256 = sizeof(sl_block_a256) };
 #define TYPES_PANEL(NAME, stem, values, lines, unit, form, kind)                                                                                   \
     LANES_PANEL(panel_##stem, values, STEP_BLOCKS_##form * ((lines) * CPU_LINE + CPU_LINE / (unit)), STEP_ACTS_##form, step_##stem)                \
@@ -325,6 +420,19 @@ enum { STEP_BLOCKS_A32 = STEP_32_BLOCKS, STEP_BLOCKS_A256 = 1, STEP_ACTS_A32 = S
     SL_ROW(TYPE_IQ4_XS, CPU_MATMUL_IMPLS(IQ4_XS, iq4_xs, level, text, kernel_iq4_xs))                                                              \
     SL_ROW(TYPE_IQ4_NL, CPU_MATMUL_IMPLS(IQ4_NL, iq4_nl, level, text, kernel_iq4_nl))                                                              \
     SL_ROW(TYPE_Q5_1, CPU_MATMUL_IMPLS(Q5_1, q5_1, level, text, kernel_q5_1))                                                                      \
-    SL_ROW(TYPE_MXFP4, CPU_MATMUL_IMPLS(MXFP4, mxfp4, level, text, kernel_mxfp4))
+    SL_ROW(TYPE_MXFP4, CPU_MATMUL_IMPLS(MXFP4, mxfp4, level, text, kernel_mxfp4))                                                                  \
+    SL_ROW(TYPE_IQ2_XXS, CPU_MATMUL_IMPLS(IQ2_XXS, iq2_xxs, level, text, kernel_iq2_xxs))                                                           \
+    SL_ROW(TYPE_IQ2_XS, CPU_MATMUL_IMPLS(IQ2_XS, iq2_xs, level, text, kernel_iq2_xs))                                                               \
+    SL_ROW(TYPE_IQ2_S, CPU_MATMUL_IMPLS(IQ2_S, iq2_s, level, text, kernel_iq2_s))                                                                   \
+    SL_ROW(TYPE_IQ3_XXS, CPU_MATMUL_IMPLS(IQ3_XXS, iq3_xxs, level, text, kernel_iq3_xxs))                                                           \
+    SL_ROW(TYPE_IQ3_S, CPU_MATMUL_IMPLS(IQ3_S, iq3_s, level, text, kernel_iq3_s))                                                                   \
+    SL_ROW(TYPE_IQ1_S, CPU_MATMUL_IMPLS(IQ1_S, iq1_s, level, text, kernel_iq1_s))                                                                   \
+    SL_ROW(TYPE_IQ1_M, CPU_MATMUL_IMPLS(IQ1_M, iq1_m, level, text, kernel_iq1_m))                                                                   \
+    SL_ROW(TYPE_TQ1_0, CPU_MATMUL_IMPLS(TQ1_0, tq1_0, level, text, kernel_tq1_0))                                                                   \
+    SL_ROW(TYPE_TQ2_0, CPU_MATMUL_IMPLS(TQ2_0, tq2_0, level, text, kernel_tq2_0))                                                                  \
+    SL_ROW(TYPE_Q1_0, CPU_MATMUL_IMPLS(Q1_0, q1_0, level, text, kernel_q1_0))                                                                      \
+    SL_ROW(TYPE_Q2_0, CPU_MATMUL_IMPLS(Q2_0, q2_0, level, text, kernel_q2_0))
+/* That with scales of 16 elements, which makes poor tiles. */
+#define TYPES_IMPLS_GROUPS(level, text) SL_ROW(TYPE_NVFP4, CPU_MATMUL_IMPLS(NVFP4, nvfp4, level, text, kernel_nvfp4))
 
 #endif

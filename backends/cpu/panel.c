@@ -21,9 +21,15 @@
  *     IQ4_NL     as Q4_0;  Q5_0 as Q4_0 with a line of fifth bits in front of each block's nibbles
  *     Q4_1       per  32 k: d[16], m[16];  4 lines of nibbles;  Q5_1 with a line of fifth bits in front of them
  *     MXFP4      per 128 k: e[16] of blocks 0 to 3;  4 lines of nibbles of each
+ *     NVFP4      per  64 k: scales of groups 0 and 1 of the 16 rows, those of groups 2 and 3;  8 lines of nibbles
+ *     Q1_0       per 256 k: d[16] of block 0, d[16] of block 1;  4 lines of bits of each
+ *     Q2_0       per 128 k: d[16] of block 0, d[16] of block 1;  4 lines of pairs of bits of each
+ *     IQ1_M      per 256 k: the last two words of scales of 16 rows;  13 lines of the rest
+ *     IQ1_S, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0
+ *                per 512 k: d[16] of block 0, d[16] of block 1;  12, 16, 18, 20, 24, 27, 13, 16 lines of each, in the order of the file
  *                Where the last blocks of a row do not fill a head line, its rest is zeros, and only their bodies follow.
  *
- * Every other type: 16 rows one after the other as in the file. A type joins kernels.h with its first vector kernel.
+ * Every other type, which is one that has plain C only: 16 rows one after the other as in the file. A type joins kernels.h with its first vector kernel.
  *
  * Rows past the end of the matrix are bytes of zero. */
 #include "kernels.h"

@@ -443,9 +443,33 @@ static void expert_products_equal_the_definition(void **state)
         }
 }
 
+/* A type that would fall back to plain C on a machine with vectors: whatever this machine is, the lists of the build say so. Float types have no need of
+ * the levels that only multiply bytes. */
+static void every_type_has_kernels_in_vectors(void **state)
+{
+    static const struct { uint32_t level; int bytes_only; } levels[] = {
+        { CPU_AVX2, 0 }, { CPU_AVX512, 0 }, { CPU_AVX512VNNI, 1 }, { CPU_NEON, 0 }, { CPU_DOTPROD, 1 },
+    };
+    static const sl_op ops[] = { SL_OP_MATMUL, SL_OP_MATMUL_EXPERT };
+    const cpu_list *lists;
+    const size_t n_lists = cpu_lists(&lists);
+    (void)state;
+    for (size_t i = 0; i < n_lists; i++)
+        for (size_t l = 0; l < sizeof levels / sizeof *levels; l++)
+            for (size_t t = 0; t < N_MATRIX_TYPES * 2 && lists[i].level == levels[l].level; t++) {
+                const sl_type_info *info = sl_type_get((uint32_t)matrix_types[t / 2]);
+                size_t found = 0;
+                for (size_t k = 0; k < *lists[i].n; k++)
+                    found += lists[i].impls[k].op == ops[t % 2] && lists[i].impls[k].type == (int32_t)matrix_types[t / 2];
+                if (!found && !(levels[l].bytes_only && info->form == SL_ACT_F32))
+                    fail_msg("%s has no product of op %d in list %zu", info->name, (int)ops[t % 2], i);
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_type_has_kernels_in_vectors),
         cmocka_unit_test(kernels_equal_the_definition),
         cmocka_unit_test(kernels_hold_at_the_ends),
         cmocka_unit_test(bf16_arithmetic_at_the_ends),

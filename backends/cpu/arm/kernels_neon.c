@@ -279,6 +279,29 @@ INLINE vi i_madd(vi sum, vi a, vi b)
     return vaddq_s32(sum, vpaddq_s32(vmull_s16(vget_low_s16(s16(a)), vget_low_s16(s16(b))), vmull_high_s16(s16(a), s16(b))));
 }
 
+INLINE void i_store(void *to, vi a) { vst1q_s32(to, a); }
+INLINE vi i_mul16(vi a, vi b) { return vreinterpretq_s32_s16(vmulq_s16(s16(a), s16(b))); }
+INLINE vi i_more_above(vi q, vi v, vi bound) { return of_u8(vsubq_u8(u8(q), vcgtq_u8(u8(v), u8(bound)))); }
+INLINE vi i_negate_where(vi q, vi h, vi bits)
+{
+    const uint8x16_t minus = vtstq_u8(u8(h), u8(bits));
+    return of_u8(vsubq_u8(veorq_u8(u8(q), minus), minus));
+}
+INLINE vi i_entries4(const uint8_t *grid, const uint32_t *at)
+{
+    int32_t v[LANES];
+    for (int i = 0; i < LANES; i++)
+        __builtin_memcpy(v + i, grid + 4 * (size_t)at[i], 4);
+    return (vi) { v[0], v[1], v[2], v[3] };
+}
+INLINE void i_entries8(const uint8_t *grid, const uint32_t *at, vi *lo, vi *hi)
+{
+    const vi a = of_u8(vcombine_u8(vld1_u8(grid + 8 * (size_t)at[0]), vld1_u8(grid + 8 * (size_t)at[1])));
+    const vi b = of_u8(vcombine_u8(vld1_u8(grid + 8 * (size_t)at[2]), vld1_u8(grid + 8 * (size_t)at[3])));
+    *lo = vuzp1q_s32(a, b);
+    *hi = vuzp2q_s32(a, b);
+}
+
 #define BYTE_DOTS
 enum { IQ4_OFFSET = 0 };
 INLINE vi i_dots(vi sum, vi q, const int8_t *x) { return i_dot(sum, vreinterpretq_s8_s32(q), x); }
@@ -289,6 +312,8 @@ INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return vmlaq_s32(i_scale(s, b, w
 #define WIDE_SMALL(stem) NULL
 #define WIDE_LEAST(stem) NULL
 #define WIDE_SUPER(stem) NULL
+#define WIDE_GRID(stem) NULL
+#define WIDE_GROUPS(stem) NULL
 TYPES_PANELS(TYPES_PANEL)
 
 #define WIDE(stem) NULL
@@ -300,6 +325,7 @@ extern const size_t cpu_n_impls_dotprod;
 const sl_impl cpu_impls_dotprod[] = {
     INTERLEAVED_IMPLS(CPU_DOTPROD, "dotprod")
     TYPES_IMPLS(CPU_DOTPROD, "dotprod")
+    TYPES_IMPLS_GROUPS(CPU_DOTPROD, "dotprod")
     CPU_ATTENTION_IMPLS(q8_0, CPU_DOTPROD, "dotprod", kernel_attention_q8_0)
     { .label = NULL }       /* no row: all others may be left out, and C knows no empty array */
 };
@@ -310,6 +336,7 @@ extern const size_t cpu_n_impls_neon;
 const sl_impl cpu_impls_neon[] = {
     INTERLEAVED_IMPLS(CPU_NEON, "neon")
     TYPES_IMPLS(CPU_NEON, "neon")
+    TYPES_IMPLS_GROUPS(CPU_NEON, "neon")
     LANES_IMPLS(CPU_NEON, "neon")
 };
 const size_t cpu_n_impls_neon = sizeof cpu_impls_neon / sizeof *cpu_impls_neon;

@@ -8,7 +8,7 @@
 typedef __m256 vf;
 typedef __m256i vi;
 #define PIN(v) __asm__ volatile("" : "+x"(v))
-#include <stdint.h>
+#include "kernels_entries.h"
 
 INLINE vf f_load(const float *x) { return _mm256_loadu_ps(x); }
 INLINE void f_store(float *x, vf a) { _mm256_storeu_ps(x, a); }
@@ -114,6 +114,23 @@ INLINE vi i_bytes_start(const int32_t *sum) { return (void)sum, i_word(0); }
 /* 2 * 127 * 127 fits a word. */
 INLINE vi i_bytes_dot(vi s, vi w, const int8_t *x) { return i_madd(s, i_maddubs(i_abs(w), i_sign(i_splat(x), w)), i_word(1)); }
 
+/* What table look-ups and ternary digits want. */
+INLINE void i_store(void *to, vi a) { _mm256_storeu_si256(to, a); }
+INLINE vi i_mul16(vi a, vi b) { return _mm256_mullo_epi16(a, b); }
+INLINE vi i_more_above(vi q, vi v, vi bound) { return _mm256_add_epi8(_mm256_sub_epi8(q, i_byte(-1)), _mm256_cmpeq_epi8(_mm256_min_epu8(v, bound), v)); }
+INLINE vi i_negate_where(vi q, vi h, vi bits)
+{
+    const vi minus = _mm256_cmpeq_epi8(i_and(h, bits), bits);
+    return _mm256_sub_epi8(_mm256_xor_si256(q, minus), minus);
+}
+INLINE vi i_entries4(const uint8_t *grid, const uint32_t *at) { return entries4(grid, at); }
+INLINE void i_entries8(const uint8_t *grid, const uint32_t *at, vi *lo, vi *hi)
+{
+    const __m256 a = _mm256_castsi256_ps(entries8(grid, at)), b = _mm256_castsi256_ps(entries8(grid, at + 2));
+    *lo = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
+    *hi = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd));
+}
+
 #include "kernels_bytes.h"
 
 #define WIDE(stem) NULL
@@ -121,6 +138,8 @@ INLINE vi i_bytes_dot(vi s, vi w, const int8_t *x) { return i_madd(s, i_maddubs(
 #define WIDE_SMALL(stem) NULL
 #define WIDE_LEAST(stem) NULL
 #define WIDE_SUPER(stem) NULL
+#define WIDE_GRID(stem) NULL
+#define WIDE_GROUPS(stem) NULL
 TYPES_PANELS(TYPES_PANEL)
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
@@ -129,6 +148,7 @@ extern const size_t cpu_n_impls_avx2;
 const sl_impl cpu_impls_avx2[] = {
     INTERLEAVED_IMPLS(CPU_AVX2, "avx2")
     TYPES_IMPLS(CPU_AVX2, "avx2")
+    TYPES_IMPLS_GROUPS(CPU_AVX2, "avx2")
     LANES_IMPLS(CPU_AVX2, "avx2")
 };
 const size_t cpu_n_impls_avx2 = sizeof cpu_impls_avx2 / sizeof *cpu_impls_avx2;

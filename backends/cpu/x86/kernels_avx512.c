@@ -2,8 +2,7 @@
 /* kernels_avx512.c - levels avx512 (F, BW, DQ, VL) and, compiled again, avx512vnni and amx: one register for the 16 rows of a panel. With VNNI only the
  * products of quantized weights are in the level's array; everything else comes from avx512. AMX has kernels of its own for many rows, also of float weights
  * in bf16 arithmetic. */
-#include <immintrin.h>
-#include <stdint.h>
+#include "kernels_entries.h"
 
 #define LANES 16
 #define MAX_T 8
@@ -114,6 +113,21 @@ INLINE vi i_bytes(const uint8_t *x) { return i_load(x); }
 INLINE vi i_bytes_start(const int32_t *sum) { return (void)sum, i_word(0); }
 INLINE vi i_bytes_dot(vi s, vi w, const int8_t *x) { return i_madd(s, i_maddubs(i_abs(w), i_sign(i_splat(x), w)), i_word(1)); }
 #endif
+
+/* What table look-ups and ternary digits want. */
+INLINE void i_store(void *to, vi a) { _mm512_storeu_si512(to, a); }
+INLINE vi i_mul16(vi a, vi b) { return _mm512_mullo_epi16(a, b); }
+INLINE vi i_more_above(vi q, vi v, vi bound) { return _mm512_mask_add_epi8(q, _mm512_cmpgt_epu8_mask(v, bound), q, i_byte(1)); }
+INLINE vi i_negate_where(vi q, vi h, vi bits) { return _mm512_mask_sub_epi8(q, _mm512_test_epi8_mask(h, bits), _mm512_setzero_si512(), q); }
+INLINE vi i_both(__m256i lower, __m256i upper) { return _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1); }
+INLINE vi i_entries4(const uint8_t *grid, const uint32_t *at) { return i_both(entries4(grid, at), entries4(grid, at + 8)); }
+INLINE void i_entries8(const uint8_t *grid, const uint32_t *at, vi *lo, vi *hi)
+{
+    const __m512 a = _mm512_castsi512_ps(i_both(entries8(grid, at), entries8(grid, at + 8)));
+    const __m512 b = _mm512_castsi512_ps(i_both(entries8(grid, at + 2), entries8(grid, at + 10)));
+    *lo = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88));
+    *hi = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd));
+}
 
 #include "kernels_bytes.h"
 
@@ -252,6 +266,7 @@ extern const size_t cpu_n_impls_avx512vnni;
 const sl_impl cpu_impls_avx512vnni[] = {
     INTERLEAVED_IMPLS(CPU_AVX512VNNI, "avx512vnni")
     TYPES_IMPLS(CPU_AVX512VNNI, "avx512vnni")
+    TYPES_IMPLS_GROUPS(CPU_AVX512VNNI, "avx512vnni")
     CPU_ATTENTION_IMPLS(q8_0, CPU_AVX512VNNI, "avx512vnni", kernel_attention_q8_0)
     { .label = NULL }
 };
@@ -265,6 +280,8 @@ const size_t cpu_n_impls_avx512vnni = sizeof cpu_impls_avx512vnni / sizeof *cpu_
 #define WIDE_SMALL(stem) NULL
 #define WIDE_LEAST(stem) NULL
 #define WIDE_SUPER(stem) NULL
+#define WIDE_GRID(stem) NULL
+#define WIDE_GROUPS(stem) NULL
 TYPES_PANELS(TYPES_PANEL)
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
@@ -273,6 +290,7 @@ extern const size_t cpu_n_impls_avx512;
 const sl_impl cpu_impls_avx512[] = {
     INTERLEAVED_IMPLS(CPU_AVX512, "avx512")
     TYPES_IMPLS(CPU_AVX512, "avx512")
+    TYPES_IMPLS_GROUPS(CPU_AVX512, "avx512")
     LANES_IMPLS(CPU_AVX512, "avx512")
 };
 const size_t cpu_n_impls_avx512 = sizeof cpu_impls_avx512 / sizeof *cpu_impls_avx512;

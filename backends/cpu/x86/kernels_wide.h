@@ -11,7 +11,7 @@
  *     Q6_K    8, q less 32:   8 * 32 * 127 = 32512
  *     Q3_K    16, q less 4:   16 * 4 * 127
  *     Q2_K    16:             16 * 3 * 127
- *     IQ4_XS  none: sums of 32 are multiplied in 32 bits */
+ *     IQ4_XS, tables and ternary types: none, sums of 32 or 16 are multiplied in 32 bits */
 #ifndef CPU_KERNELS_WIDE_H
 #define CPU_KERNELS_WIDE_H
 
@@ -104,6 +104,7 @@ static void wide_prepare_q5_k(int n_block, const uint8_t *const *act, size_t n, 
 static void wide_prepare_q3_k(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(4, 4, act, n, to); }
 static void wide_prepare_q2_k(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(4, 0, act, n, to); }
 static void wide_prepare_iq4_xs(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(8, 128, act, n, to); }
+static void wide_prepare_bytes_16(int n_block, const uint8_t *const *act, size_t n, uint8_t *to) { (void)n_block, wide_prepare_super(4, 128, act, n, to); }
 
 /* ---- converting ---- */
 
@@ -264,8 +265,8 @@ static void wide_multiply_q4_k(int n_block, const uint8_t *weights, const uint8_
     }
 }
 
-/* lines: as in wide_prepare_super; start: whether sums begin at something else than 0. With 8 lines the scales are applied in 32 bits. */
-INLINE void wide_multiply_super(int lines, int start, int with_least, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc)
+/* lines: as in wide_prepare_super; words: scales are applied in 16 bits; start: whether sums begin at something else than 0. */
+INLINE void wide_multiply_super(int lines, int words, int start, int with_least, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc)
 {
     const wide_w256 *w = (const void *)weights;
     const wide_x256 *x = (const void *)act;
@@ -281,7 +282,7 @@ INLINE void wide_multiply_super(int lines, int start, int with_least, const uint
             wide_lines(w[0].q[lines * i], w[1].q[lines * i], x->q, 4 * lines * i, lines, e);
             UNROLL for (int t = 0; t < WIDE_T; t++)
                 UNROLL for (int r = 0; r < 2; r++) {
-                    s[t][r] = lines == 8 ? i_scale(s[t][r], e[t][r], i_left(i_load(w[r].scale[group]), 16)) : i_madd(s[t][r], e[t][r], i_load(w[r].scale[group]));
+                    s[t][r] = words ? i_madd(s[t][r], e[t][r], i_load(w[r].scale[group])) : i_scale(s[t][r], e[t][r], i_left(i_load(w[r].scale[group]), 16));
                     PIN(s[t][r]);
                 }
         }
@@ -299,17 +300,18 @@ INLINE void wide_multiply_super(int lines, int start, int with_least, const uint
     }
 }
 
-#define WIDE_MULTIPLY_SUPER(stem, lines, start, with_least)                                                                                        \
+#define WIDE_MULTIPLY_SUPER(stem, lines, words, start, with_least)                                                                                  \
     static void wide_multiply_##stem(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)           \
     {                                                                                                                                              \
         (void)n_block, (void)work;                                                                                                                 \
-        wide_multiply_super(lines, start, with_least, weights, act, n_group, acc);                                                                 \
+        wide_multiply_super(lines, words, start, with_least, weights, act, n_group, acc);                                                                 \
     }
-WIDE_MULTIPLY_SUPER(q6_k, 2, 1, 0)
-WIDE_MULTIPLY_SUPER(q5_k, 2, 0, 1)
-WIDE_MULTIPLY_SUPER(q3_k, 4, 1, 0)
-WIDE_MULTIPLY_SUPER(q2_k, 4, 0, 1)
-WIDE_MULTIPLY_SUPER(iq4_xs, 8, 1, 0)
+WIDE_MULTIPLY_SUPER(q6_k, 2, 1, 1, 0)
+WIDE_MULTIPLY_SUPER(q5_k, 2, 1, 0, 1)
+WIDE_MULTIPLY_SUPER(q3_k, 4, 1, 1, 0)
+WIDE_MULTIPLY_SUPER(q2_k, 4, 1, 0, 1)
+WIDE_MULTIPLY_SUPER(iq4_xs, 8, 0, 1, 0)
+WIDE_MULTIPLY_SUPER(bytes_16, 4, 0, 1, 0)
 
 /* What the types of kernels_types_wide.h share: their converters are there. */
 #define WIDE_KERNEL_32(stem, convert) \
