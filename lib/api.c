@@ -120,17 +120,16 @@ void sl_model_free(sl_model *model)
 
 static sl_status estimate(sl_memory *full, const sl_model *model, const sl_session_options *options)
 {
-    uint32_t n_ctx, n_batch;
-    sl_type type;
+    sl_sizes sizes;
     sl_kv kv;
     sl_pictures pictures = { 0 };
     sl_plan plan, seeing;
     size_t arena[SL_MAX_DEVICES];
-    SL_TRY(sl_session_sizes(model, options, &n_ctx, &n_batch, &type));
-    SL_TRY(sl_kv_init(&kv, model, type, n_ctx));
-    sl_status status = sl_pictures_init(&pictures, model, type);
+    SL_TRY(sl_session_sizes(model, options, &sizes));
+    SL_TRY(sl_kv_init(&kv, model, sizes.cache_type, sizes.n_pages));
+    sl_status status = sl_pictures_init(&pictures, model, sizes.cache_type, sizes.n_seq);
     if (status == SL_OK)
-        status = sl_session_plan(model, &kv, &pictures, n_batch, &plan, &seeing, arena);
+        status = sl_session_plan(model, &kv, &pictures, &sizes, &plan, &seeing, arena);
     *full = model->memory;
     full->cache = kv.bytes;
     full->image = sl_pictures_bytes_each(&pictures);
@@ -394,50 +393,107 @@ void sl_session_free(sl_session *session)
     sl_model_free(model);
 }
 
+static sl_status append(sl_session *session, const sl_feed *feed, float *logits)
+{
+    const uint64_t fp = sl_fp_enter();
+    sl_status status = sl_session_append(session, feed, logits);
+    sl_fp_set(fp);
+    return status;
+}
+
 sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows)
 {
     NEEDS("sl_session_eval", session && (ids || !n_ids) && (logits || !n_rows));
     if (n_rows > n_ids)
         return sl_fail(SL_ERR_ARGUMENT, "sl_session_eval: logits of %zu tokens wanted, %zu given", n_rows, n_ids);
-    const uint64_t fp = sl_fp_enter();
-    sl_status status = sl_session_append(session, ids, n_ids, logits, n_rows);
-    sl_fp_set(fp);
-    return status;
+    return append(session, &(sl_feed) { .ids = ids, .n = n_ids, .n_rows = n_rows }, logits);
 }
 
-sl_status sl_session_add_image(sl_session *session, const sl_image *image)
+sl_status sl_session_eval_batch(sl_session *session, const sl_token *ids, const uint32_t *seqs, const uint8_t *wanted, size_t n_ids, float *logits)
 {
-    NEEDS("sl_session_add_image", session && image);
+    NEEDS("sl_session_eval_batch", session && ((ids && seqs) || !n_ids) && (logits || !wanted));
+    return append(session, &(sl_feed) { .ids = ids, .seqs = seqs, .wanted = wanted, .n = n_ids }, logits);
+}
+
+/* ---- sequences; the calls without a number mean sequence 0 ---- */
+
+uint32_t sl_session_sequences(const sl_session *session) { return session ? session->sizes.n_seq : 0; }
+size_t sl_session_free_positions(const sl_session *session) { return session ? session->pages.n_free * SL_PAGE_KEYS : 0; }
+
+static const sl_sequence *sequence(const sl_session *session, uint32_t seq) { return session && seq < session->sizes.n_seq ? &session->seqs[seq] : NULL; }
+
+static sl_status check_sequence(const sl_session *session, uint32_t seq)
+{
+    return sequence(session, seq) ? SL_OK : sl_fail(SL_ERR_RANGE, "session: sequence %u, there are %u", seq, session->sizes.n_seq);
+}
+
+size_t sl_seq_length(const sl_session *session, uint32_t seq) { return sequence(session, seq) ? session->seqs[seq].length : 0; }
+const sl_token *sl_seq_tokens(const sl_session *session, uint32_t seq) { return sl_seq_length(session, seq) ? session->seqs[seq].tokens : NULL; }
+size_t sl_seq_images(const sl_session *session, uint32_t seq) { return sequence(session, seq) ? sl_pictures_count(&session->pictures, seq) : 0; }
+
+size_t sl_session_images(const sl_session *session) { return sl_seq_images(session, 0); }
+size_t sl_session_length(const sl_session *session) { return sl_seq_length(session, 0); }
+size_t sl_session_capacity(const sl_session *session) { return session ? session->sizes.n_ctx : 0; }
+const sl_token *sl_session_tokens(const sl_session *session) { return sl_seq_tokens(session, 0); }
+sl_model *sl_session_model(const sl_session *session) { return session ? session->model : NULL; }
+
+sl_status sl_seq_add_image(sl_session *session, uint32_t seq, const sl_image *image)
+{
+    NEEDS("sl_seq_add_image", session && image);
+    SL_TRY(check_sequence(session, seq));
     SL_TRY(sl_session_check_cancel(session));
     const uint64_t fp = sl_fp_enter();
-    sl_status status = sl_pictures_add(&session->pictures, image, &session->cancel);
+    sl_status status = sl_pictures_add(&session->pictures, seq, image, &session->cancel);
     sl_fp_set(fp);
     if (status == SL_ERR_CANCELLED)
         atomic_store(&session->cancel, 0);
     return status;
 }
 
-size_t sl_session_images(const sl_session *session) { return session ? session->pictures.n : 0; }
+sl_status sl_session_add_image(sl_session *session, const sl_image *image) { return sl_seq_add_image(session, 0, image); }
 
-size_t sl_session_length(const sl_session *session) { return session ? session->length : 0; }
-size_t sl_session_capacity(const sl_session *session) { return session ? session->n_ctx : 0; }
-const sl_token *sl_session_tokens(const sl_session *session) { return session && session->length ? session->tokens : NULL; }
-sl_model *sl_session_model(const sl_session *session) { return session ? session->model : NULL; }
-
-sl_status sl_session_rewind(sl_session *session, size_t length)
+sl_status sl_seq_rewind(sl_session *session, uint32_t seq, size_t length)
 {
-    NEEDS("sl_session_rewind", session);
-    if (length > session->length)
-        return sl_fail(SL_ERR_RANGE, "sl_session_rewind: to %zu tokens, there are %zu", length, session->length);
-    sl_session_rewind_to(session, length);
+    NEEDS("sl_seq_rewind", session);
+    SL_TRY(check_sequence(session, seq));
+    if (length > session->seqs[seq].length)
+        return sl_fail(SL_ERR_RANGE, "session: rewind to %zu tokens, there are %zu", length, session->seqs[seq].length);
+    sl_sequence_rewind_to(session, seq, length);
     atomic_store(&session->cancel, 0);
     return SL_OK;
 }
 
-sl_status sl_session_keep_prefix(sl_session *session, const sl_token *ids, size_t n_ids, size_t *n_kept)
+sl_status sl_session_rewind(sl_session *session, size_t length) { return sl_seq_rewind(session, 0, length); }
+
+sl_status sl_seq_keep_prefix(sl_session *session, uint32_t seq, const sl_token *ids, size_t n_ids, size_t *n_kept)
 {
-    NEEDS("sl_session_keep_prefix", session && (ids || !n_ids) && n_kept);
-    *n_kept = sl_session_match(session, ids, n_ids);
+    NEEDS("sl_seq_keep_prefix", session && (ids || !n_ids) && n_kept);
+    SL_TRY(check_sequence(session, seq));
+    *n_kept = sl_sequence_match(session, seq, ids, n_ids);
+    return SL_OK;
+}
+
+sl_status sl_session_keep_prefix(sl_session *session, const sl_token *ids, size_t n_ids, size_t *n_kept) { return sl_seq_keep_prefix(session, 0, ids, n_ids, n_kept); }
+
+sl_status sl_seq_copy(sl_session *session, uint32_t from, uint32_t to, size_t length)
+{
+    NEEDS("sl_seq_copy", session);
+    SL_TRY(check_sequence(session, from));
+    SL_TRY(check_sequence(session, to));
+    if (from == to)
+        return sl_fail(SL_ERR_ARGUMENT, "sl_seq_copy: sequence %u to itself", from);
+    if (length > session->seqs[from].length)
+        return sl_fail(SL_ERR_RANGE, "sl_seq_copy: %zu tokens, there are %zu", length, session->seqs[from].length);
+    return sl_sequence_copy(session, from, to, length);
+}
+
+sl_status sl_seq_keep(sl_session *session, uint32_t seq)
+{
+    NEEDS("sl_seq_keep", session);
+    SL_TRY(check_sequence(session, seq));
+    for (uint32_t i = 0; i < session->sizes.n_seq; i++)
+        if (i != seq)
+            sl_sequence_rewind_to(session, i, 0);
     return SL_OK;
 }
 

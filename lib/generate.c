@@ -217,9 +217,9 @@ static sl_status compute_prompt(struct run *run, const sl_token *prompt, size_t 
     size_t before = sl_session_length(run->session);
     sl_token last = n_ids ? SL_TOKEN_NONE : sl_session_tokens(run->session)[before - 1];
     if (!n_ids)
-        sl_session_step_back(run->session, before - 1);
+        sl_sequence_step_back(run->session, 0, before - 1);
     else if (run->options.reuse) {
-        before = sl_session_match(run->session, prompt, n_ids);
+        before = sl_sequence_match(run->session, 0, prompt, n_ids);
         run->result.n_kept = (uint32_t)before;
         prompt += before;
         n_ids -= before;
@@ -255,7 +255,7 @@ static sl_status compute_token(struct run *run, sl_token id)
         return SL_OK;
     }
     if (run->n_drafts)
-        sl_session_step_back(run->session, run->length);
+        sl_sequence_step_back(run->session, 0, run->length);
     size_t most = run->options.lookup, room = sl_session_capacity(run->session) - run->length - 1;
     most = most < room ? most : room;
     if (run->options.max_tokens && most > run->options.max_tokens - run->result.n_tokens)
@@ -318,7 +318,7 @@ sl_status sl_generate(sl_session *session, const sl_token *prompt, size_t n_ids,
             sl_sampler_follow(run.options.sampler, sl_session_tokens(session), run.length);
         status = make_tokens(&run);
         if (sl_session_length(session) > run.length)
-            sl_session_step_back(session, run.length);      /* drafts that were not chosen */
+            sl_sequence_step_back(session, 0, run.length);      /* drafts that were not chosen */
     }
     if (run.result.n_tokens) {
         run.result.decode_ns = sl_clock_ns() - run.start_ns;

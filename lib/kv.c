@@ -76,18 +76,18 @@ void sl_kv_layer_free(sl_kv_layer *layer, const sl_model *model, uint32_t l)
 }
 
 /* Layers that look at pictures keep nothing of the text. */
-static int has_cache(const sl_model *model, uint32_t l) { return !model->hp.cross || !model->hp.cross[l]; }
+int sl_kv_has(const sl_model *model, uint32_t l) { return !model->hp.cross || !model->hp.cross[l]; }
 
-sl_status sl_kv_init(sl_kv *kv, const sl_model *model, sl_type type, uint32_t n_ctx)
+sl_status sl_kv_init(sl_kv *kv, const sl_model *model, sl_type type, int64_t n_pages)
 {
     const sl_hparams *hp = &model->hp;
-    *kv = (sl_kv) { .n_pages = ((int64_t)n_ctx + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS };
+    *kv = (sl_kv) { .n_pages = n_pages };
     kv->layers = sl_mem_alloc(&model->mem, hp->n_layer, sizeof *kv->layers);
     if (!kv->layers)
         return SL_ERR_NOMEM;
     sl_status status = SL_OK;
     for (uint32_t l = 0; status == SL_OK && l < hp->n_layer; l++)
-        if (has_cache(model, l))
+        if (sl_kv_has(model, l))
             status = sl_kv_layer_shape(&kv->layers[l], hp, l, type, kv->n_pages, &kv->bytes);
     if (status != SL_OK)
         sl_kv_free(kv, model);
@@ -97,7 +97,7 @@ sl_status sl_kv_init(sl_kv *kv, const sl_model *model, sl_type type, uint32_t n_
 sl_status sl_kv_alloc(sl_kv *kv, const sl_model *model)
 {
     for (uint32_t l = 0; l < model->hp.n_layer; l++)
-        if (has_cache(model, l))
+        if (sl_kv_has(model, l))
             SL_TRY(sl_kv_layer_alloc(&kv->layers[l], model, l));
     return SL_OK;
 }
@@ -108,4 +108,34 @@ void sl_kv_free(sl_kv *kv, const sl_model *model)
         sl_kv_layer_free(&kv->layers[l], model, l);
     sl_mem_free(&model->mem, kv->layers);
     kv->layers = NULL;
+}
+
+/* Through a little memory of the host: this works on every backend. */
+static sl_status copy_pages(const sl_device *d, const sl_tensor *from, int64_t first, const sl_tensor *to, int64_t to_first, int64_t n)
+{
+    uint8_t staging[2048];
+    const char *source = (const char *)from->data + from->stride[3] * (size_t)first;
+    char *target = (char *)to->data + to->stride[3] * (size_t)to_first;
+    const size_t bytes = from->stride[3] * (size_t)n;
+    for (size_t at = 0; at < bytes; at += sizeof staging) {
+        const size_t piece = bytes - at < sizeof staging ? bytes - at : sizeof staging;
+        SL_TRY(d->backend->download(d->handle, staging, source + at, piece));
+        SL_TRY(d->backend->upload(d->handle, target + at, staging, piece));
+    }
+    return SL_OK;
+}
+
+sl_status sl_kv_layer_copy(const sl_model *model, uint32_t l, const sl_kv_layer *from, int64_t first, const sl_kv_layer *to, int64_t to_first, int64_t n)
+{
+    const sl_device *d = &model->devices[model->layer_device[l]];
+    SL_TRY(copy_pages(d, &from->k, first, &to->k, to_first, n));
+    return copy_pages(d, &from->v, first, &to->v, to_first, n);
+}
+
+sl_status sl_kv_copy_page(const sl_kv *kv, const sl_model *model, int64_t from, int64_t to)
+{
+    for (uint32_t l = 0; l < model->hp.n_layer; l++)
+        if (sl_kv_has(model, l))
+            SL_TRY(sl_kv_layer_copy(model, l, &kv->layers[l], from, &kv->layers[l], to, 1));
+    return SL_OK;
 }

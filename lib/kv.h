@@ -29,10 +29,16 @@ sl_status sl_kv_shape(sl_kv_layer *layer, sl_type type, int64_t d_head, int64_t 
 sl_status sl_kv_layer_shape(sl_kv_layer *layer, const sl_hparams *hp, uint32_t l, sl_type type, int64_t n_pages, uint64_t *bytes);
 sl_status sl_kv_layer_alloc(sl_kv_layer *layer, const sl_model *model, uint32_t l);
 void sl_kv_layer_free(sl_kv_layer *layer, const sl_model *model, uint32_t l);
-/* All layers that look at the text. Shapes for n_ctx positions; no memory is taken for the cache itself, so planning can use it. */
-sl_status sl_kv_init(sl_kv *kv, const sl_model *model, sl_type type, uint32_t n_ctx);
+/* All layers that look at the text. Shapes for n_pages pages; no memory is taken for the cache itself, so planning can use it. */
+sl_status sl_kv_init(sl_kv *kv, const sl_model *model, sl_type type, int64_t n_pages);
 /* Takes the memory, zeroed, on each layer's device. */
 sl_status sl_kv_alloc(sl_kv *kv, const sl_model *model);
 void sl_kv_free(sl_kv *kv, const sl_model *model);
+/* Copies n pages of a layer from page `first` of one cache on to page `to_first` of another one, or of the same. */
+sl_status sl_kv_layer_copy(const sl_model *model, uint32_t l, const sl_kv_layer *from, int64_t first, const sl_kv_layer *to, int64_t to_first, int64_t n);
+/* Copies a page in all layers. */
+sl_status sl_kv_copy_page(const sl_kv *kv, const sl_model *model, int64_t from, int64_t to);
+/* 1 if layer l looks at the text. */
+int sl_kv_has(const sl_model *model, uint32_t l);
 
 #endif

@@ -150,32 +150,6 @@ static sl_status inputs_make(inputs *in, const sl_mem *mem, const sl_vision *v, 
 
 /* ---- keys and values ---- */
 
-/* Copies n pages of a tensor from page `first` on to page `to_first` on of another. */
-static sl_status copy_pages(const sl_model *model, uint32_t l, const sl_tensor *from, int64_t first, const sl_tensor *to, int64_t to_first, int64_t n)
-{
-    enum { PIECE = 1 << 20 };
-    const sl_device *d = &model->devices[model->layer_device[l]];
-    const char *source = (const char *)from->data + from->stride[3] * (size_t)first;
-    char *target = (char *)to->data + to->stride[3] * (size_t)to_first;
-    const size_t bytes = from->stride[3] * (size_t)n;
-    uint8_t *staging = sl_mem_alloc(&model->mem, 1, PIECE);
-    sl_status status = staging ? SL_OK : SL_ERR_NOMEM;
-    for (size_t at = 0; status == SL_OK && at < bytes; at += PIECE) {
-        const size_t piece = bytes - at < PIECE ? bytes - at : PIECE;
-        status = d->backend->download(d->handle, staging, source + at, piece);
-        if (status == SL_OK)
-            status = d->backend->upload(d->handle, target + at, staging, piece);
-    }
-    sl_mem_free(&model->mem, staging);
-    return status;
-}
-
-static sl_status copy_both(const sl_model *model, uint32_t l, const sl_kv_layer *from, int64_t first, const sl_kv_layer *to, int64_t to_first, int64_t n)
-{
-    SL_TRY(copy_pages(model, l, &from->k, first, &to->k, to_first, n));
-    return copy_pages(model, l, &from->v, first, &to->v, to_first, n);
-}
-
 /* Makes one layer hold n_pages pages, what was there included. */
 static sl_status grow_layer(sl_pictures *pictures, uint32_t l, int64_t n_pages)
 {
@@ -186,7 +160,7 @@ static sl_status grow_layer(sl_pictures *pictures, uint32_t l, int64_t n_pages)
     SL_TRY(sl_kv_layer_shape(&wider, &pictures->model->hp, l, pictures->type, n_pages, &bytes));
     sl_status status = sl_kv_layer_alloc(&wider, pictures->model, l);
     if (status == SL_OK && old->k.data)
-        status = copy_both(pictures->model, l, old, 0, &wider, 0, old->k.ne[3]);
+        status = sl_kv_layer_copy(pictures->model, l, old, 0, &wider, 0, old->k.ne[3]);
     sl_kv_layer_free(status == SL_OK ? old : &wider, pictures->model, l);
     if (status == SL_OK)
         *old = wider;
@@ -199,11 +173,10 @@ static sl_status grow(sl_pictures *pictures, int64_t n_pages)
         if (pictures->model->hp.cross[l])
             SL_TRY(grow_layer(pictures, l, n_pages));
     pictures->n_pages = n_pages > pictures->n_pages ? n_pages : pictures->n_pages;
-    SL_TRY(sl_mem_grow(&pictures->model->mem, &pictures->places, pictures->n + 1, sizeof *pictures->places));
-    return sl_mem_grow(&pictures->model->mem, &pictures->spans, 2 * (pictures->n + 1), sizeof *pictures->spans);
+    return sl_mem_grow(&pictures->model->mem, &pictures->places, pictures->n + 1, sizeof *pictures->places);
 }
 
-/* A layer's keys and values of all pictures side by side in memory of its own, of the same size. */
+/* A layer's keys and values of all pictures that are held side by side in memory of its own, of the same size. */
 static sl_status pack_layer(const sl_pictures *pictures, uint32_t l, sl_kv_layer *packed)
 {
     const sl_kv_layer *old = &pictures->kv[l];
@@ -213,19 +186,41 @@ static sl_status pack_layer(const sl_pictures *pictures, uint32_t l, sl_kv_layer
     SL_TRY(sl_kv_layer_alloc(packed, pictures->model, l));
     for (size_t i = 0; i < pictures->n; i++) {
         const sl_picture_place *place = &pictures->places[i];
-        SL_TRY(copy_both(pictures->model, l, old, place->first_key / SL_PAGE_KEYS, packed, at, pages_of(place->n_keys)));
+        if (!place->n_holders)
+            continue;
+        SL_TRY(sl_kv_layer_copy(pictures->model, l, old, place->first_key / SL_PAGE_KEYS, packed, at, pages_of(place->n_keys)));
         at += pages_of(place->n_keys);
     }
     return SL_OK;
 }
 
-/* Pictures that were forgotten before others that wait have left a hole: closes it, else the memory would grow with every picture that ever was. */
+/* Takes those that nobody holds out of the list; the others have lain side by side since pack_layer. */
+static void close_list(sl_pictures *pictures)
+{
+    int64_t at = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < pictures->n; i++) {
+        sl_picture_place *place = &pictures->places[i];
+        if (!place->n_holders)
+            continue;
+        for (uint32_t q = 0; n != i && q < pictures->n_seq; q++)
+            for (size_t e = 0; e < pictures->albums[q].n; e++)
+                if (pictures->albums[q].entries[e].picture == i)
+                    pictures->albums[q].entries[e].picture = n;
+        place->first_key = at * SL_PAGE_KEYS;
+        at += pages_of(place->n_keys);
+        pictures->places[n++] = *place;
+    }
+    pictures->n = n;
+}
+
+/* Pictures that were forgotten before others have left holes: closes them, else the memory would grow with every picture that ever was. */
 static sl_status close_holes(sl_pictures *pictures)
 {
     const sl_model *model = pictures->model;
     int64_t held = 0;
     for (size_t i = 0; i < pictures->n; i++)
-        held += pages_of(pictures->places[i].n_keys);
+        held += pictures->places[i].n_holders ? pages_of(pictures->places[i].n_keys) : 0;
     if (held == end_page(pictures))
         return SL_OK;
     sl_kv_layer *packed = sl_mem_alloc(&model->mem, model->hp.n_layer, sizeof *packed);
@@ -241,14 +236,8 @@ static sl_status close_holes(sl_pictures *pictures)
             pictures->kv[l] = packed[l];
     }
     sl_mem_free(&model->mem, packed);
-    int64_t at = 0;
-    for (size_t i = 0; status == SL_OK && i < pictures->n; i++) {
-        sl_picture_place *place = &pictures->places[i];
-        place->first_key = at * SL_PAGE_KEYS;
-        pictures->spans[2 * i] = (int32_t)place->first_key;
-        pictures->spans[2 * i + 1] = (int32_t)(place->first_key + place->n_keys);
-        at += pages_of(place->n_keys);
-    }
+    if (status == SL_OK)
+        close_list(pictures);
     return status;
 }
 
@@ -283,15 +272,18 @@ uint64_t sl_pictures_bytes_encoder(const sl_pictures *pictures)
 
 /* ---- pictures come and go ---- */
 
-sl_status sl_pictures_init(sl_pictures *pictures, const sl_model *model, sl_type type)
+sl_status sl_pictures_init(sl_pictures *pictures, const sl_model *model, sl_type type, uint32_t n_seq)
 {
     const sl_hparams *hp = &model->hp;
-    *pictures = (sl_pictures) { .model = model, .type = type, .plan = { .mem = &model->mem } };
+    *pictures = (sl_pictures) { .model = model, .type = type, .n_seq = n_seq, .plan = { .mem = &model->mem } };
     if (!hp->vision.max_tiles)
         return SL_OK;
     pictures->kv = sl_mem_alloc(&model->mem, hp->n_layer, sizeof *pictures->kv);
-    if (!pictures->kv)
+    pictures->albums = sl_mem_alloc(&model->mem, n_seq, sizeof *pictures->albums);
+    if (!pictures->kv || !pictures->albums) {
+        sl_pictures_free(pictures);
         return SL_ERR_NOMEM;
+    }
     const int64_t n_pages = pages_of(keys_most(&hp->vision));
     uint64_t bytes = 0;
     sl_status status = SL_OK;
@@ -313,7 +305,10 @@ void sl_pictures_free(sl_pictures *pictures)
         return;
     for (uint32_t l = 0; pictures->kv && l < model->hp.n_layer; l++)
         sl_kv_layer_free(&pictures->kv[l], model, l);
+    for (uint32_t q = 0; pictures->albums && q < pictures->n_seq; q++)
+        sl_mem_free(&model->mem, pictures->albums[q].entries);
     sl_plan_free(&pictures->plan);
+    sl_mem_free(&model->mem, pictures->albums);
     sl_mem_free(&model->mem, pictures->kv);
     sl_mem_free(&model->mem, pictures->places);
     sl_mem_free(&model->mem, pictures->spans);
@@ -336,16 +331,28 @@ static sl_status encode(sl_pictures *pictures, const encoding *e, const atomic_i
     return status;
 }
 
-sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const atomic_int *cancel)
+/* Room for n entries in an album, and for the spans of all. */
+static sl_status grow_album(sl_pictures *pictures, uint32_t seq, size_t n)
+{
+    size_t all = n;
+    for (uint32_t q = 0; q < pictures->n_seq; q++)
+        all += q == seq ? 0 : pictures->albums[q].n;
+    SL_TRY(sl_mem_grow(&pictures->model->mem, &pictures->spans, 2 * all, sizeof *pictures->spans));
+    return sl_mem_grow(&pictures->model->mem, &pictures->albums[seq].entries, n, sizeof *pictures->albums[seq].entries);
+}
+
+sl_status sl_pictures_add(sl_pictures *pictures, uint32_t seq, const sl_image *image, const atomic_int *cancel)
 {
     const sl_model *model = pictures->model;
     const sl_vision *v = &model->hp.vision;
     if (!v->max_tiles)
         return sl_fail(SL_ERR_UNSUPPORTED, "session: this model takes no pictures");
+    const uint64_t start = sl_clock_ns();
+    sl_album *album = &pictures->albums[seq];
+    SL_TRY(close_holes(pictures));
     if (pictures->n == SL_LIMIT_IMAGES)
         return sl_fail(SL_ERR_LIMIT, "session: more than %d pictures", SL_LIMIT_IMAGES);
-    const uint64_t start = sl_clock_ns();
-    SL_TRY(close_holes(pictures));
+    SL_TRY(grow_album(pictures, seq, album->n + 1));
     const int64_t first_page = end_page(pictures);
     inputs in;
     int32_t n_tile = 0;
@@ -360,60 +367,114 @@ sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const at
     inputs_free(&in, &model->mem);
     if (status != SL_OK)
         return status;
-    pictures->places[pictures->n] = (sl_picture_place) { first_page * SL_PAGE_KEYS, n_keys, 0 };
-    pictures->spans[2 * pictures->n] = (int32_t)(first_page * SL_PAGE_KEYS);
-    pictures->spans[2 * pictures->n + 1] = (int32_t)(first_page * SL_PAGE_KEYS + n_keys);
-    pictures->n++;
+    album->entries[album->n++] = (sl_album_entry) { pictures->n, 0 };
+    pictures->places[pictures->n++] = (sl_picture_place) { first_page * SL_PAGE_KEYS, n_keys, 1 };
     pictures->n_encoded++;
     pictures->busy_ns += sl_clock_ns() - start;
     return SL_OK;
 }
 
-void sl_pictures_unplace(sl_pictures *pictures, size_t length)
+size_t sl_pictures_count(const sl_pictures *pictures, uint32_t seq) { return pictures->albums ? pictures->albums[seq].n : 0; }
+size_t sl_pictures_waiting(const sl_pictures *pictures, uint32_t seq) { return pictures->albums ? pictures->albums[seq].n - pictures->albums[seq].n_placed : 0; }
+
+void sl_pictures_unplace(sl_pictures *pictures, uint32_t seq, size_t length)
 {
-    while (pictures->n_placed && pictures->places[pictures->n_placed - 1].position >= length)
-        pictures->n_placed--;
+    sl_album *album = pictures->albums ? &pictures->albums[seq] : NULL;
+    while (album && album->n_placed && album->entries[album->n_placed - 1].position >= length)
+        album->n_placed--;
 }
 
-void sl_pictures_forget(sl_pictures *pictures, size_t length, int waiting)
+/* Lets go of entries [first, end) of an album; the others close up. */
+static void drop(sl_pictures *pictures, sl_album *album, size_t first, size_t end)
 {
-    const size_t placed = pictures->n_placed, left = waiting ? 0 : pictures->n - placed;
-    sl_pictures_unplace(pictures, length);
-    const size_t to = pictures->n_placed;
-    if (left && to < placed) {
-        memmove(pictures->places + to, pictures->places + placed, left * sizeof *pictures->places);
-        memmove(pictures->spans + 2 * to, pictures->spans + 2 * placed, 2 * left * sizeof *pictures->spans);
-    }
-    pictures->n = to + left;
+    for (size_t e = first; e < end; e++)
+        pictures->places[album->entries[e].picture].n_holders--;
+    memmove(album->entries + first, album->entries + end, (album->n - end) * sizeof *album->entries);
+    album->n -= end - first;
+    while (pictures->n && !pictures->places[pictures->n - 1].n_holders)
+        pictures->n--;
+}
+
+void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, size_t length, int waiting)
+{
+    sl_album *album = pictures->albums ? &pictures->albums[seq] : NULL;
+    if (!album || !album->n)
+        return;
+    const size_t placed = album->n_placed;
+    sl_pictures_unplace(pictures, seq, length);
+    drop(pictures, album, album->n_placed, waiting ? album->n : placed);
+}
+
+sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, size_t length)
+{
+    if (!pictures->albums)
+        return SL_OK;
+    const sl_album *source = &pictures->albums[from];
+    sl_album *target = &pictures->albums[to];
+    size_t n = 0;
+    while (n < source->n_placed && source->entries[n].position < length)
+        n++;
+    SL_TRY(grow_album(pictures, to, n > target->n ? n : target->n));
+    for (size_t e = 0; e < n; e++)
+        pictures->places[source->entries[e].picture].n_holders++;
+    drop(pictures, target, 0, target->n);
+    if (n)
+        memcpy(target->entries, source->entries, n * sizeof *target->entries);
+    target->n = target->n_placed = n;
+    return SL_OK;
 }
 
 /* ---- who sees what ---- */
 
-int sl_pictures_look(sl_pictures *pictures, const int32_t *ids, size_t n, size_t first, int32_t *ranges, int32_t *marks, size_t *n_placed)
+/* What the tokens to come see: pictures run .. placed - 1, those whose tokens stand side by side. The spans of all that the album has go into the list. */
+static void open_album(sl_pictures *pictures, sl_album *album)
+{
+    const sl_album_entry *entries = album->entries;
+    album->placed = album->run = album->n_placed;
+    while (album->run > 1 && entries[album->run - 1].position == entries[album->run - 2].position + 1)
+        album->run--;
+    album->run -= album->run > 0;
+    album->first_span = pictures->n_spans;
+    for (size_t e = 0; e < album->n; e++) {
+        const sl_picture_place *place = &pictures->places[entries[e].picture];
+        pictures->spans[2 * pictures->n_spans] = (int32_t)place->first_key;
+        pictures->spans[2 * pictures->n_spans++ + 1] = (int32_t)(place->first_key + place->n_keys);
+    }
+}
+
+int sl_pictures_look(sl_pictures *pictures, const sl_looking *looking, int32_t *ranges, int32_t *marks)
 {
     const int32_t token = pictures->model->hp.vision.token;
-    sl_picture_place *places = pictures->places;
-    size_t placed = pictures->n_placed, run = placed;       /* pictures run .. placed - 1 are seen: those whose tokens stand side by side */
     int any = 0;
-    while (run > 1 && places[run - 1].position == places[run - 2].position + 1)
-        run--;
-    run -= run > 0;
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] == token) {
-            if (!placed || places[placed - 1].position + 1 != first + i)
-                run = placed;
-            places[placed++].position = first + i;
+    pictures->n_spans = 0;
+    if (!pictures->n)
+        return 0;
+    for (size_t i = 0; i < looking->n_seq; i++)
+        open_album(pictures, &pictures->albums[looking->seqs[i]]);
+    for (size_t i = 0; i < looking->n; i++) {
+        sl_album *a = &pictures->albums[looking->seqs[looking->rows[i]]];
+        const size_t position = (size_t)looking->positions[i];
+        if (looking->ids[i] == token) {
+            if (!a->placed || a->entries[a->placed - 1].position + 1 != position)
+                a->run = a->placed;
+            a->entries[a->placed++].position = position;
         }
-        ranges[2 * i] = (int32_t)run;
-        ranges[2 * i + 1] = (int32_t)placed;
-        marks[i] = placed > run;
+        ranges[2 * i] = (int32_t)(a->first_span + a->run);
+        ranges[2 * i + 1] = (int32_t)(a->first_span + a->placed);
+        marks[i] = a->placed > a->run;
         any |= marks[i];
     }
-    *n_placed = placed;
     return any;
+}
+
+void sl_pictures_looked(sl_pictures *pictures, const uint32_t *seqs, size_t n_seq)
+{
+    for (size_t i = 0; pictures->n && i < n_seq; i++)
+        pictures->albums[seqs[i]].n_placed = pictures->albums[seqs[i]].placed;
 }
 
 sl_work_sight sl_pictures_sight(const sl_pictures *pictures, const int32_t *ranges, const int32_t *marks)
 {
-    return (sl_work_sight) { .kv = pictures->kv, .n_spans = ranges ? (int64_t)pictures->n : SL_LIMIT_IMAGES, .spans = pictures->spans, .ranges = ranges, .marks = marks };
+    return (sl_work_sight) { .kv = pictures->kv, .n_spans = ranges ? (int64_t)pictures->n_spans : (int64_t)SL_LIMIT_IMAGES * pictures->n_seq, .spans = pictures->spans,
+                             .ranges = ranges, .marks = marks };
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* pictures.h - the pictures of a session: encoded once, their keys and values kept, and which token sees which.
  *
- * Keys and values of all pictures lie one after the other in pages of 64, every picture beginning on a page of its own; the memory grows with each. */
+ * Keys and values of all pictures lie one after the other in pages of 64, every picture beginning on a page of its own, in the order in which they were added;
+ * the memory grows with each. A picture belongs to the sequences that hold it: the one that it was added to, and copies of that. */
 #ifndef SL_PICTURES_H
 #define SL_PICTURES_H
 
@@ -10,8 +11,18 @@
 
 typedef struct sl_picture_place {
     int64_t first_key, n_keys;  /* its span */
-    size_t position;            /* of its token in the timeline, once it has one */
+    size_t n_holders;           /* sequences; 0: it will be overwritten */
 } sl_picture_place;
+
+/* A picture of a sequence, and the position of its token, once it has one. */
+typedef struct sl_album_entry { size_t picture, position; } sl_album_entry;
+
+/* The pictures of a sequence, in the order of their tokens: that in which they were added. */
+typedef struct sl_album {
+    sl_album_entry *entries;    /* [n] */
+    size_t n, n_placed;         /* the first n_placed have their token */
+    size_t placed, run, first_span;     /* in a pass: how many have it so far; the first that is seen; where its spans begin */
+} sl_album;
 
 typedef struct sl_pictures {
     const sl_model *model;
@@ -19,28 +30,44 @@ typedef struct sl_pictures {
     sl_kv_layer *kv;            /* [n_layer], of capacity n_pages; only the layers that look at pictures have any */
     int64_t n_pages;
     sl_picture_place *places;   /* [n] */
-    int32_t *spans;             /* [2 * n] */
-    size_t n, n_placed;         /* pictures, and how many of them, the first ones, have their token */
+    size_t n;
+    sl_album *albums;           /* [n_seq] */
+    uint32_t n_seq;
+    int32_t *spans;             /* [2 * n_spans] of the pass; there is room for those of all albums */
+    size_t n_spans;
     sl_plan plan;               /* of encoding one */
     uint64_t n_encoded, busy_ns;
 } sl_pictures;
 
 /* No picture yet. Shapes are there, so that passes can be planned (sl_pictures_sight); no memory is taken for keys and values. */
-sl_status sl_pictures_init(sl_pictures *pictures, const sl_model *model, sl_type type);
+sl_status sl_pictures_init(sl_pictures *pictures, const sl_model *model, sl_type type, uint32_t n_seq);
 void sl_pictures_free(sl_pictures *pictures);
-/* Encodes one more. `cancel` as in sl_plan_run. On failure nothing has changed. */
-sl_status sl_pictures_add(sl_pictures *pictures, const sl_image *image, const atomic_int *cancel);
-/* The tokens from `length` on are taken back. unplace: their pictures wait again. forget: they are gone; those that wait, too, if waiting is 1. */
-void sl_pictures_unplace(sl_pictures *pictures, size_t length);
-void sl_pictures_forget(sl_pictures *pictures, size_t length, int waiting);
+/* Encodes one more, for a sequence. `cancel` as in sl_plan_run. On failure nothing has changed. */
+sl_status sl_pictures_add(sl_pictures *pictures, uint32_t seq, const sl_image *image, const atomic_int *cancel);
+/* The tokens of a sequence from `length` on are taken back. unplace: their pictures wait again. forget: they are gone; those that wait, too, if waiting is 1. */
+void sl_pictures_unplace(sl_pictures *pictures, uint32_t seq, size_t length);
+void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, size_t length, int waiting);
+/* Sequence `to` holds those of the first `length` tokens of `from`, instead of its own. On failure nothing has changed. */
+sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, size_t length);
+/* Pictures of a sequence, and how many of them wait for their token. */
+size_t sl_pictures_count(const sl_pictures *pictures, uint32_t seq);
+size_t sl_pictures_waiting(const sl_pictures *pictures, uint32_t seq);
 /* Bytes of keys and values: of all pictures that are held, and of one of the largest; and what is held besides while that one is encoded. */
 uint64_t sl_pictures_bytes(const sl_pictures *pictures);
 uint64_t sl_pictures_bytes_each(const sl_pictures *pictures);
 uint64_t sl_pictures_bytes_encoder(const sl_pictures *pictures);
 
-/* What n tokens at positions first, first + 1, ... see; image tokens among them take the next pictures that wait (there are enough: checked before), *n_placed
- * is how many have their token then. ranges[2 * n] and marks[n] are filled. Returns 1 if any token sees a picture. */
-int sl_pictures_look(sl_pictures *pictures, const int32_t *ids, size_t n, size_t first, int32_t *ranges, int32_t *marks, size_t *n_placed);
+/* The tokens of a pass: their sequences are rows[.] of seqs[n_seq]. */
+typedef struct sl_looking {
+    const int32_t *ids, *positions, *rows;      /* [n] */
+    size_t n;
+    const uint32_t *seqs;                       /* [n_seq] */
+    size_t n_seq;
+} sl_looking;
+/* What they see; image tokens among them take the next pictures of their sequence that wait (there are enough: checked before). ranges[2 * n] and marks[n]
+ * are filled. Returns 1 if any token sees a picture. looked: the pass has succeeded, the pictures have their tokens. */
+int sl_pictures_look(sl_pictures *pictures, const sl_looking *looking, int32_t *ranges, int32_t *marks);
+void sl_pictures_looked(sl_pictures *pictures, const uint32_t *seqs, size_t n_seq);
 /* The sight of a pass: what sl_pictures_look filled, or for planning (ranges NULL) the largest that may come. */
 sl_work_sight sl_pictures_sight(const sl_pictures *pictures, const int32_t *ranges, const int32_t *marks);
 

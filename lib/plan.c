@@ -33,21 +33,20 @@ void sl_text_pass(sl_pass *pass, const sl_model *model, const void *what)
     batch.ids = sl_pass_input(pass, SL_TYPE_I32, work->n_tok, work->ids);
     sl_tensor hidden = model->arch->forward(pass, model, &batch);
     const sl_mark mark = sl_pass_mark(pass);
-    for (int64_t row = work->first_row; row < work->n_tok; row += SL_HEAD_ROWS) {
-        int32_t rows[SL_HEAD_ROWS];
-        const int64_t n = work->n_tok - row < SL_HEAD_ROWS ? work->n_tok - row : SL_HEAD_ROWS;
-        for (int64_t i = 0; i < n; i++)
-            rows[i] = (int32_t)(row + i);
+    for (int64_t row = 0; row < work->n_rows; row += SL_HEAD_ROWS) {
+        const int64_t n = work->n_rows - row < SL_HEAD_ROWS ? work->n_rows - row : SL_HEAD_ROWS;
         sl_pass_repeat(pass, mark);
-        sl_tensor logits = model->arch->head(pass, model, sl_op_take_rows(pass, hidden, sl_pass_input(pass, SL_TYPE_I32, n, rows)));
+        sl_tensor rows = sl_pass_input(pass, SL_TYPE_I32, n, pass->planning ? NULL : work->rows + row);
+        sl_tensor logits = model->arch->head(pass, model, sl_op_take_rows(pass, hidden, rows));
         if (!pass->planning)
-            sl_pass_output(pass, logits, work->logits + (size_t)(row - work->first_row) * model->hp.n_vocab);
+            sl_pass_output(pass, logits, work->logits + (size_t)row * model->hp.n_vocab);
     }
 }
 
-sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch)
+sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch, int64_t n_seq, int64_t n_pages)
 {
-    const sl_work work = { .n_tok = n_batch, .n_pages = kv->n_pages, .n_seq = 1, .kv = kv, .sight = sight, .first_row = n_batch > SL_HEAD_ROWS ? n_batch - SL_HEAD_ROWS : 0 };
+    const sl_work work = { .n_tok = n_batch, .n_pages = n_pages, .n_seq = n_seq < n_batch ? n_seq : n_batch, .kv = kv, .sight = sight,
+                           .n_rows = n_batch < SL_HEAD_ROWS ? n_batch : SL_HEAD_ROWS };
     return sl_plan_make(plan, model, sl_text_pass, &work);
 }
 

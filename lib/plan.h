@@ -27,20 +27,20 @@ typedef struct sl_work_sight {
 
 /* A pass over text. */
 typedef struct sl_work {
-    int64_t n_tok, n_pages, n_seq;
+    int64_t n_tok, n_pages, n_seq, n_rows;
     const int32_t *ids;         /* [n_tok] */
     const int32_t *positions;   /* [n_tok] */
     const int32_t *seqs;        /* [n_tok]: row of `pages` */
     const int32_t *pages;       /* [n_pages, n_seq] */
     const sl_kv *kv;
     const sl_work_sight *sight; /* NULL: no token sees a picture */
-    int64_t first_row;          /* logits are wanted for tokens first_row .. n_tok - 1; n_tok: none */
-    float *logits;              /* [n_vocab, n_tok - first_row] */
+    const int32_t *rows;        /* [n_rows]: the tokens whose logits are wanted */
+    float *logits;              /* [n_vocab, n_rows] */
 } sl_work;
 
 /* The sl_pass_fn over an sl_work. */
 void sl_text_pass(sl_pass *pass, const sl_model *model, const void *work);
-/* A plan of it for passes of up to n_batch tokens. */
-sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch);
+/* A plan of it for passes of up to n_batch tokens, of n_seq sequences with n_pages pages each. */
+sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch, int64_t n_seq, int64_t n_pages);
 
 #endif

@@ -5,29 +5,42 @@
 #include "arith.h"
 #include "platform.h"
 
+#include <string.h>
+
 enum { DEFAULT_CTX = 4096, DEFAULT_BATCH = 512 };
 
-sl_status sl_session_sizes(const sl_model *model, const sl_session_options *options, uint32_t *n_ctx, uint32_t *n_batch, sl_type *type)
+static int64_t pages_of(uint64_t n_positions) { return (int64_t)((n_positions + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS); }
+
+sl_status sl_session_sizes(const sl_model *model, const sl_session_options *o, sl_sizes *sizes)
 {
     const uint32_t trained = model->hp.n_ctx_train;
-    *n_ctx = options->n_ctx ? options->n_ctx : trained < DEFAULT_CTX ? trained : DEFAULT_CTX;
-    *n_batch = options->n_batch ? options->n_batch : DEFAULT_BATCH;
-    if (*n_ctx > SL_LIMIT_CONTEXT)
-        return sl_fail(SL_ERR_LIMIT, "session: a context of %u positions, the limit is %d", *n_ctx, SL_LIMIT_CONTEXT);
-    if (*n_batch > SL_LIMIT_BATCH)
-        return sl_fail(SL_ERR_LIMIT, "session: batches of %u tokens, the limit is %d", *n_batch, SL_LIMIT_BATCH);
-    if (*n_batch > *n_ctx)
-        *n_batch = *n_ctx;
-    return sl_kv_type(type, options->cache_type);
+    *sizes = (sl_sizes) { .n_ctx = o->n_ctx ? o->n_ctx : trained < DEFAULT_CTX ? trained : DEFAULT_CTX, .n_batch = o->n_batch ? o->n_batch : DEFAULT_BATCH,
+                          .n_seq = o->n_seq ? o->n_seq : 1 };
+    if (sizes->n_ctx > SL_LIMIT_CONTEXT)
+        return sl_fail(SL_ERR_LIMIT, "session: a context of %u positions, the limit is %d", sizes->n_ctx, SL_LIMIT_CONTEXT);
+    if (sizes->n_batch > SL_LIMIT_BATCH)
+        return sl_fail(SL_ERR_LIMIT, "session: batches of %u tokens, the limit is %d", sizes->n_batch, SL_LIMIT_BATCH);
+    if (sizes->n_seq > SL_LIMIT_SEQUENCES)
+        return sl_fail(SL_ERR_LIMIT, "session: %u sequences, the limit is %d", sizes->n_seq, SL_LIMIT_SEQUENCES);
+    if (o->n_ctx_shared && o->n_ctx_shared < sizes->n_ctx)
+        return sl_fail(SL_ERR_RANGE, "session: %llu positions for all sequences, and %u for one", (unsigned long long)o->n_ctx_shared, sizes->n_ctx);
+    sizes->n_table = pages_of(sizes->n_ctx);
+    sizes->n_pages = sizes->n_table * sizes->n_seq;
+    if (o->n_ctx_shared && o->n_ctx_shared < (uint64_t)sizes->n_pages * SL_PAGE_KEYS)
+        sizes->n_pages = pages_of(o->n_ctx_shared);
+    /* A pass can hold what all sequences can hold, and no more. */
+    if (sizes->n_batch / sizes->n_seq >= sizes->n_ctx)
+        sizes->n_batch = sizes->n_ctx * sizes->n_seq;
+    return sl_kv_type(&sizes->cache_type, o->cache_type);
 }
 
-sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, int64_t n_batch, sl_plan *plan, sl_plan *seeing, size_t *arena_bytes)
+sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, const sl_sizes *sizes, sl_plan *plan, sl_plan *seeing, size_t *arena_bytes)
 {
     *seeing = (sl_plan) { .mem = &model->mem };
-    SL_TRY(sl_text_plan(plan, model, kv, NULL, n_batch));
+    SL_TRY(sl_text_plan(plan, model, kv, NULL, sizes->n_batch, sizes->n_seq, sizes->n_table));
     if (pictures->kv) {
         const sl_work_sight most = sl_pictures_sight(pictures, NULL, NULL);
-        sl_status status = sl_text_plan(seeing, model, kv, &most, n_batch);
+        sl_status status = sl_text_plan(seeing, model, kv, &most, sizes->n_batch, sizes->n_seq, sizes->n_table);
         if (status != SL_OK) {
             sl_plan_free(plan);
             return status;
@@ -38,22 +51,21 @@ sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictu
     return SL_OK;
 }
 
-static sl_status allocate(sl_session *s, sl_type cache_type)
+static sl_status allocate(sl_session *s)
 {
     const sl_mem *mem = &s->model->mem;
-    SL_TRY(sl_kv_init(&s->kv, s->model, cache_type, s->n_ctx));
-    SL_TRY(sl_pictures_init(&s->pictures, s->model, cache_type));
-    SL_TRY(sl_session_plan(s->model, &s->kv, &s->pictures, s->n_batch, &s->plan, &s->seeing, s->arena_bytes));
-    s->tokens = sl_mem_alloc(mem, s->n_ctx, sizeof *s->tokens);
-    s->positions = sl_mem_alloc(mem, s->n_batch, sizeof *s->positions);
-    s->seqs = sl_mem_alloc(mem, s->n_batch, sizeof *s->seqs);
-    s->ranges = sl_mem_alloc(mem, s->n_batch, 2 * sizeof *s->ranges);
-    s->marks = sl_mem_alloc(mem, s->n_batch, sizeof *s->marks);
-    s->pages = sl_mem_alloc(mem, (size_t)s->kv.n_pages, sizeof *s->pages);
-    if (!s->tokens || !s->positions || !s->seqs || !s->ranges || !s->marks || !s->pages)
+    const uint32_t n_batch = s->sizes.n_batch;
+    SL_TRY(sl_kv_init(&s->kv, s->model, s->sizes.cache_type, s->sizes.n_pages));
+    SL_TRY(sl_pictures_init(&s->pictures, s->model, s->sizes.cache_type, s->sizes.n_seq));
+    SL_TRY(sl_session_plan(s->model, &s->kv, &s->pictures, &s->sizes, &s->plan, &s->seeing, s->arena_bytes));
+    SL_TRY(sl_sequences_init(s));
+    s->positions = sl_mem_alloc(mem, n_batch, sizeof *s->positions);
+    s->rows = sl_mem_alloc(mem, n_batch, sizeof *s->rows);
+    s->wanted = sl_mem_alloc(mem, n_batch, sizeof *s->wanted);
+    s->ranges = sl_mem_alloc(mem, n_batch, 2 * sizeof *s->ranges);
+    s->marks = sl_mem_alloc(mem, n_batch, sizeof *s->marks);
+    if (!s->positions || !s->rows || !s->wanted || !s->ranges || !s->marks)
         return SL_ERR_NOMEM;
-    for (int64_t i = 0; i < s->kv.n_pages; i++)
-        s->pages[i] = (int32_t)i;
     for (int d = 0; d < s->model->n_devices; d++)
         SL_TRY(s->model->devices[d].backend->alloc(s->model->devices[d].handle, s->arena_bytes[d], &s->arena[d]));
     return sl_kv_alloc(&s->kv, s->model);
@@ -61,18 +73,16 @@ static sl_status allocate(sl_session *s, sl_type cache_type)
 
 sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_options *options)
 {
-    uint32_t n_ctx, n_batch;
-    sl_type type;
-    SL_TRY(sl_session_sizes(model, options, &n_ctx, &n_batch, &type));
+    sl_sizes sizes;
+    SL_TRY(sl_session_sizes(model, options, &sizes));
     sl_session *s = sl_mem_alloc(&model->mem, 1, sizeof *s);
     if (!s)
         return SL_ERR_NOMEM;
     s->model = model;
-    s->n_ctx = n_ctx;
-    s->n_batch = n_batch;
+    s->sizes = sizes;
     s->plan.mem = s->seeing.mem = &model->mem;
     atomic_init(&s->cancel, 0);
-    sl_status status = allocate(s, type);
+    sl_status status = allocate(s);
     if (status != SL_OK)
         sl_session_close(s);
     else
@@ -88,29 +98,72 @@ void sl_session_close(sl_session *s)
             model->devices[d].backend->free(model->devices[d].handle, s->arena[d], s->arena_bytes[d]);
     sl_kv_free(&s->kv, model);
     sl_pictures_free(&s->pictures);
+    sl_sequences_free(s);
     sl_plan_free(&s->plan);
     sl_plan_free(&s->seeing);
-    sl_mem_free(&model->mem, s->tokens);
     sl_mem_free(&model->mem, s->positions);
-    sl_mem_free(&model->mem, s->seqs);
+    sl_mem_free(&model->mem, s->rows);
+    sl_mem_free(&model->mem, s->wanted);
     sl_mem_free(&model->mem, s->ranges);
     sl_mem_free(&model->mem, s->marks);
-    sl_mem_free(&model->mem, s->pages);
     sl_mem_free(&model->mem, s);
 }
 
-static sl_status check(const sl_session *s, const sl_token *ids, size_t n_ids)
+/* ---- what takes part ---- */
+
+/* The sequences of n tokens from number `first` on, in the order of their first tokens, and how many tokens each gets; returns how many there are. */
+static size_t take_part(sl_session *s, const sl_feed *feed, size_t first, size_t n)
 {
-    if (n_ids > s->n_ctx - s->length)
-        return sl_fail(SL_ERR_FULL, "session: %zu tokens do not fit behind %zu of %u", n_ids, s->length, s->n_ctx);
+    size_t n_part = 0;
+    if (!feed->seqs) {
+        s->seqs[feed->seq].n_new = n;
+        s->seqs[feed->seq].row = 0;
+        s->taking_part[0] = feed->seq;
+        return n > 0;
+    }
+    for (size_t i = first; i < first + n; i++)
+        s->seqs[sl_feed_seq(feed, i)].n_new = 0;
+    for (size_t i = first; i < first + n; i++) {
+        sl_sequence *seq = &s->seqs[sl_feed_seq(feed, i)];
+        if (!seq->n_new++) {
+            seq->row = (int32_t)n_part;
+            s->taking_part[n_part++] = sl_feed_seq(feed, i);
+        }
+    }
+    return n_part;
+}
+
+/* Room for all tokens of the call. */
+static sl_status check_room(sl_session *s, const sl_feed *feed)
+{
+    const size_t n_part = take_part(s, feed, 0, feed->n);
+    for (size_t i = 0; i < n_part; i++) {
+        const sl_sequence *seq = &s->seqs[s->taking_part[i]];
+        if (seq->n_new > s->sizes.n_ctx - seq->length)
+            return sl_fail(SL_ERR_FULL, "session: %zu tokens do not fit behind %zu of %u", seq->n_new, seq->length, s->sizes.n_ctx);
+    }
+    const size_t lack = sl_sequences_lack(s, n_part);
+    return lack <= s->pages.n_free ? SL_OK : sl_fail(SL_ERR_FULL, "session: %zu pages of the cache are wanted, %zu of %zu are free", lack, s->pages.n_free, s->pages.n);
+}
+
+static sl_status check(sl_session *s, const sl_feed *feed)
+{
     const sl_hparams *hp = &s->model->hp;
-    size_t waiting = s->pictures.n - s->pictures.n_placed;
-    for (size_t i = 0; i < n_ids; i++) {
-        if (ids[i] < 0 || (uint32_t)ids[i] >= hp->n_token)
-            return sl_fail(SL_ERR_RANGE, "session: token %d at index %zu, the vocabulary has %u", ids[i], i, hp->n_token);
-        if ((uint32_t)ids[i] < hp->n_vocab)
+    if (feed->seqs && feed->n > (size_t)s->sizes.n_ctx * s->sizes.n_seq)
+        return sl_fail(SL_ERR_FULL, "session: %zu tokens do not fit into %u sequences of %u", feed->n, s->sizes.n_seq, s->sizes.n_ctx);
+    for (size_t i = 0; feed->seqs && i < feed->n; i++)
+        if (sl_feed_seq(feed, i) >= s->sizes.n_seq)
+            return sl_fail(SL_ERR_RANGE, "session: sequence %u at index %zu, there are %u", sl_feed_seq(feed, i), i, s->sizes.n_seq);
+    SL_TRY(check_room(s, feed));
+    for (uint32_t q = 0; q < s->sizes.n_seq; q++)
+        s->seqs[q].n_new = 0;       /* pictures that are used up */
+    for (size_t i = 0; i < feed->n; i++) {
+        const sl_token id = feed->ids[i];
+        if (id < 0 || (uint32_t)id >= hp->n_token)
+            return sl_fail(SL_ERR_RANGE, "session: token %d at index %zu, the vocabulary has %u", id, i, hp->n_token);
+        if ((uint32_t)id < hp->n_vocab)
             continue;
-        if (!waiting--)
+        if (s->seqs[sl_feed_seq(feed, i)].n_new++ == sl_pictures_waiting(&s->pictures, sl_feed_seq(feed, i)))
             return sl_fail(SL_ERR_STATE, "session: the image token at index %zu has no picture; add it to the session first", i);
     }
     return SL_OK;
@@ -124,27 +177,65 @@ static sl_status check_logits(const float *logits, size_t n)
     return SL_OK;
 }
 
-/* One pass over ids[n]; logits of the last n_rows of them. */
-static sl_status pass(sl_session *s, const sl_token *ids, size_t n, float *logits, size_t n_rows)
+/* ---- passes ---- */
+
+/* Where n tokens stand: positions, rows of the page table, and that table; *n_wanted: of those whose logits are wanted. Returns the width of the table. */
+static int64_t place(sl_session *s, const sl_feed *feed, size_t first, size_t n, size_t n_part, size_t *n_wanted)
 {
-    for (size_t i = 0; i < n; i++)
-        s->positions[i] = (int32_t)(s->length + i);
-    size_t n_placed = 0;
-    const int seeing = s->pictures.n && sl_pictures_look(&s->pictures, ids, n, s->length, s->ranges, s->marks, &n_placed);
+    size_t width = 1;
+    for (size_t i = 0; i < n_part; i++) {
+        sl_sequence *seq = &s->seqs[s->taking_part[i]];
+        width = seq->n_pages > width ? seq->n_pages : width;
+        seq->n_new = 0;
+    }
+    *n_wanted = 0;
+    for (size_t i = 0; i < n; i++) {
+        sl_sequence *seq = &s->seqs[sl_feed_seq(feed, first + i)];
+        s->positions[i] = (int32_t)(seq->length + seq->n_new++);
+        s->rows[i] = seq->row;
+        if (sl_feed_wants(feed, first + i))
+            s->wanted[(*n_wanted)++] = (int32_t)i;
+    }
+    for (size_t i = 0; i < n_part; i++) {
+        const sl_sequence *seq = &s->seqs[s->taking_part[i]];
+        memcpy(s->table + i * width, seq->pages, seq->n_pages * sizeof *s->table);
+        memset(s->table + i * width + seq->n_pages, 0, (width - seq->n_pages) * sizeof *s->table);
+    }
+    return (int64_t)width;
+}
+
+static sl_status compute(sl_session *s, const sl_feed *feed, size_t first, size_t n, size_t n_part, float *logits, size_t *n_wanted)
+{
+    for (size_t i = 0; i < n_part; i++)
+        SL_TRY(sl_sequence_extend(s, &s->seqs[s->taking_part[i]], s->seqs[s->taking_part[i]].n_new));
+    const int64_t width = place(s, feed, first, n, n_part, n_wanted);
+    const sl_token *ids = feed->ids + first;
+    const sl_looking looking = { ids, s->positions, s->rows, n, s->taking_part, n_part };
+    const int seeing = sl_pictures_look(&s->pictures, &looking, s->ranges, s->marks);
     const sl_work_sight sight = sl_pictures_sight(&s->pictures, s->ranges, s->marks);
-    const sl_work work = { .n_tok = (int64_t)n, .n_pages = s->kv.n_pages, .n_seq = 1, .ids = ids, .positions = s->positions, .seqs = s->seqs, .pages = s->pages, .kv = &s->kv,
-                           .sight = seeing ? &sight : NULL, .first_row = (int64_t)(n - n_rows), .logits = logits };
+    const sl_work work = { .n_tok = (int64_t)n, .n_pages = width, .n_seq = (int64_t)n_part, .n_rows = (int64_t)*n_wanted, .ids = ids, .positions = s->positions, .seqs = s->rows,
+                           .pages = s->table, .kv = &s->kv, .sight = seeing ? &sight : NULL, .rows = s->wanted, .logits = logits };
     const uint64_t start = sl_clock_ns();
     sl_status status = sl_plan_run(seeing ? &s->seeing : &s->plan, s->model, s->arena, sl_text_pass, &work, &s->cancel);
     s->busy_ns += sl_clock_ns() - start;
-    if (status == SL_OK)
-        status = check_logits(logits, n_rows * s->model->hp.n_vocab);
-    if (status != SL_OK)
+    return status == SL_OK ? check_logits(logits, *n_wanted * s->model->hp.n_vocab) : status;
+}
+
+/* One pass over n tokens from number `first` on. If it fails nothing was appended. */
+static sl_status pass(sl_session *s, const sl_feed *feed, size_t first, size_t n, float *logits, size_t *n_wanted)
+{
+    const size_t n_part = take_part(s, feed, first, n);
+    sl_status status = compute(s, feed, first, n, n_part, logits, n_wanted);
+    for (size_t i = 0; status == SL_OK && i < n; i++) {
+        sl_sequence *seq = &s->seqs[sl_feed_seq(feed, first + i)];
+        seq->tokens[seq->length++] = feed->ids[first + i];
+    }
+    if (status != SL_OK) {
+        for (size_t i = 0; i < n_part; i++)
+            sl_sequence_trim(s, &s->seqs[s->taking_part[i]]);
         return status;
-    for (size_t i = 0; i < n; i++)
-        s->tokens[s->length + i] = ids[i];
-    s->length += n;
-    s->pictures.n_placed = n_placed;
+    }
+    sl_pictures_looked(&s->pictures, s->taking_part, n_part);
     s->n_passes++;
     s->n_tokens += n;
     return SL_OK;
@@ -152,42 +243,20 @@ static sl_status pass(sl_session *s, const sl_token *ids, size_t n, float *logit
 
 sl_status sl_session_check_cancel(sl_session *s) { return atomic_exchange(&s->cancel, 0) ? sl_fail(SL_ERR_CANCELLED, "session: cancelled") : SL_OK; }
 
-sl_status sl_session_append(sl_session *s, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows)
+sl_status sl_session_append(sl_session *s, const sl_feed *feed, float *logits)
 {
-    SL_TRY(check(s, ids, n_ids));
-    for (size_t at = 0; at < n_ids;) {
-        const size_t n = n_ids - at < s->n_batch ? n_ids - at : s->n_batch, left = n_ids - at - n;
-        const size_t rows = n_rows > left ? (n_rows - left < n ? n_rows - left : n) : 0;       /* wanted tokens in this pass */
+    SL_TRY(check(s, feed));
+    for (size_t at = 0; at < feed->n;) {
+        const size_t n = feed->n - at < s->sizes.n_batch ? feed->n - at : s->sizes.n_batch;
+        size_t n_wanted = 0;
         SL_TRY(sl_session_check_cancel(s));
-        sl_status status = pass(s, ids + at, n, logits, rows);
+        sl_status status = pass(s, feed, at, n, logits, &n_wanted);
         if (status == SL_ERR_CANCELLED)
             atomic_store(&s->cancel, 0);
         SL_TRY(status);
         at += n;
-        if (rows)
-            logits += rows * s->model->hp.n_vocab;
+        if (n_wanted)
+            logits += n_wanted * s->model->hp.n_vocab;
     }
     return SL_OK;
-}
-
-void sl_session_rewind_to(sl_session *s, size_t length)
-{
-    s->length = length;
-    sl_pictures_forget(&s->pictures, length, 1);
-}
-
-void sl_session_step_back(sl_session *s, size_t length)
-{
-    s->length = length;
-    sl_pictures_unplace(&s->pictures, length);
-}
-
-size_t sl_session_match(sl_session *s, const sl_token *ids, size_t n_ids)
-{
-    size_t n = 0;
-    while (n < s->length && n + 1 < n_ids && s->tokens[n] == ids[n])
-        n++;
-    s->length = n;
-    sl_pictures_forget(&s->pictures, n, 0);
-    return n;
 }

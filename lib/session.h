@@ -1,44 +1,88 @@
 /* SPDX-License-Identifier: MIT */
-/* session.h - one timeline: its tokens, cache, plan and arena. */
+/* session.h - a session: its sequences, the cache that they share, plan and arena. Passes are made in session.c; what sequences do besides growing is
+ * in sequence.c. */
 #ifndef SL_SESSION_H
 #define SL_SESSION_H
 
+#include "pages.h"
 #include "pictures.h"
-#include <spacellama/session.h>
+#include <spacellama/sequence.h>
+
+/* How large a session is. */
+typedef struct sl_sizes {
+    uint32_t n_ctx, n_batch, n_seq;
+    int64_t n_pages;            /* of the cache, for all sequences */
+    int64_t n_table;            /* those that a sequence may have: of n_ctx positions */
+    sl_type cache_type;
+} sl_sizes;
+
+/* A timeline. Positions 64 i .. 64 i + 63 stand in page pages[i]. A page may have several holders: a sequence writes only to pages that it holds alone. */
+typedef struct sl_sequence {
+    sl_token *tokens;           /* [n_ctx] */
+    int32_t *pages;             /* [n_table] */
+    size_t length, n_pages;     /* pages that it holds: those of its tokens */
+    size_t n_new;               /* tokens of the call, or of the pass, that is being made */
+    int32_t row;                /* of the page table of that pass */
+} sl_sequence;
 
 struct sl_session {
     sl_model *model;
-    uint32_t n_ctx, n_batch;
+    sl_sizes sizes;
     sl_kv kv;
+    sl_pages pages;             /* of kv */
+    sl_sequence *seqs;          /* [n_seq] */
     sl_plan plan, seeing;       /* passes whose tokens see no picture, and those that see some; seeing is empty if the model takes none */
     sl_pictures pictures;
     void *arena[SL_MAX_DEVICES];
-    sl_token *tokens;           /* [n_ctx] */
-    size_t length;
     size_t arena_bytes[SL_MAX_DEVICES];
-    int32_t *positions;         /* [n_batch] of the pass */
-    int32_t *seqs;              /* [n_batch]: row of `pages` */
+    int32_t *positions, *rows;  /* [n_batch] of the pass; rows of the page table */
+    int32_t *wanted;            /* [n_batch]: tokens whose logits are wanted */
     int32_t *ranges, *marks;    /* [2 * n_batch], [n_batch]: what its tokens see of the pictures */
-    int32_t *pages;             /* [kv.n_pages]: page of every 64 positions; one timeline has them in order */
+    int32_t *table;             /* [n_table * sequences of a pass] */
+    uint32_t *taking_part;      /* [n_seq]: sequences of the pass, or of the call */
     atomic_int cancel;
     uint64_t n_passes, n_tokens, busy_ns;
 };
 
-/* Context, batch and cache type that the options mean for a model. */
-sl_status sl_session_sizes(const sl_model *model, const sl_session_options *options, uint32_t *n_ctx, uint32_t *n_batch, sl_type *type);
+/* Tokens on their way into a session. */
+typedef struct sl_feed {
+    const sl_token *ids;        /* [n] */
+    const uint32_t *seqs;       /* [n], or NULL: all of sequence `seq` */
+    const uint8_t *wanted;      /* [n], or NULL: logits of the last n_rows */
+    size_t n, n_rows;
+    uint32_t seq;
+} sl_feed;
+static inline uint32_t sl_feed_seq(const sl_feed *feed, size_t i) { return feed->seqs ? feed->seqs[i] : feed->seq; }
+static inline int sl_feed_wants(const sl_feed *feed, size_t i) { return feed->wanted ? feed->wanted[i] != 0 : i + feed->n_rows >= feed->n; }
 
-/* As the public functions; arguments have been checked, `options` is whole. open does not touch the model's reference count. */
+/* What the options mean for a model. */
+sl_status sl_session_sizes(const sl_model *model, const sl_session_options *options, sl_sizes *sizes);
+/* Plans of both kinds of passes, and arena bytes that are enough for either. */
+sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, const sl_sizes *sizes, sl_plan *plan, sl_plan *seeing, size_t *arena_bytes);
+
+/* As the public functions; arguments have been checked (a feed's numbers of sequences have not), `options` is whole. open does not touch the model's reference count. */
 sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_options *options);
 void sl_session_close(sl_session *session);
-/* Takes tokens back; their pictures are forgotten with those that wait, or (step_back) wait for their token again. */
-void sl_session_rewind_to(sl_session *session, size_t length);
-void sl_session_step_back(sl_session *session, size_t length);
-/* Takes tokens back until the timeline is a beginning of ids[n_ids], shorter than it; returns its length. Pictures that wait still wait. */
-size_t sl_session_match(sl_session *session, const sl_token *ids, size_t n_ids);
-/* Plans of both kinds of passes, and arena bytes that are enough for either. */
-sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, int64_t n_batch, sl_plan *plan, sl_plan *seeing, size_t *arena_bytes);
+sl_status sl_session_append(sl_session *session, const sl_feed *feed, float *logits);
 /* SL_ERR_CANCELLED if somebody asked for it; the request is obeyed then. */
 sl_status sl_session_check_cancel(sl_session *session);
-sl_status sl_session_append(sl_session *session, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows);
+
+/* ---- sequence.c ---- */
+
+sl_status sl_sequences_init(sl_session *session);
+void sl_sequences_free(sl_session *session);
+/* Pages that all sequences taking part lack for their n_new tokens each. */
+size_t sl_sequences_lack(sl_session *session, size_t n_taking_part);
+/* Makes a sequence hold, alone where it will write, the pages of n_new more tokens. There are enough. On failure it holds what it did or more. */
+sl_status sl_sequence_extend(sl_session *session, sl_sequence *seq, size_t n_new);
+/* Gives back the pages that its tokens do not need. */
+void sl_sequence_trim(sl_session *session, sl_sequence *seq);
+/* Takes tokens back; their pictures are forgotten with those that wait, or (step_back) wait for their token again. */
+void sl_sequence_rewind_to(sl_session *session, uint32_t seq, size_t length);
+void sl_sequence_step_back(sl_session *session, uint32_t seq, size_t length);
+/* Takes tokens back until the timeline is a beginning of ids[n_ids], shorter than it; returns its length. Pictures that wait still wait. */
+size_t sl_sequence_match(sl_session *session, uint32_t seq, const sl_token *ids, size_t n_ids);
+/* As the public functions. */
+sl_status sl_sequence_copy(sl_session *session, uint32_t from, uint32_t to, size_t length);
 
 #endif

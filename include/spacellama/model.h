@@ -32,6 +32,7 @@ extern "C" {
 #define SL_LIMIT_TOKEN_BYTES 65536              /**< bytes of a token's text */
 #define SL_LIMIT_CONTEXT 16777216               /**< positions of a session */
 #define SL_LIMIT_BATCH 65536                    /**< tokens of one forward pass */
+#define SL_LIMIT_SEQUENCES 1024                 /**< sequences of a session */
 #define SL_LIMIT_THREADS 512                    /**< computing threads of a model */
 /** @} */
 

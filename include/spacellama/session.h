@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /** @file session.h
- *  Sessions: one timeline of tokens, its key/value cache, and the logits that follow it.
+ *  Sessions: a timeline of tokens, its key/value cache, and the logits that follow it. Several timelines in one session: sequence.h.
  *
  *  A session is used by one thread at a time; only sl_session_cancel() may come from any thread. Sessions of one model share its
  *  worker pool: a pass waits until another session's pass is over. Everything is allocated when the session is created. */
@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-/** A timeline. Opaque. */
+/** One or several timelines. Opaque. */
 typedef struct sl_session sl_session;
 
 /** How to open a session. Zero (or NULL) means the default. */
@@ -24,6 +24,8 @@ typedef struct sl_session_options {
     uint32_t n_batch;           /**< most tokens of one forward pass; 0: 512. The result is the same bits for every value */
     const char *cache_type;     /**< "f16" (default), "f32"; "bf16": queries and weights are rounded to bf16, too; "q8_0": 8 bits and a scale per 32 numbers, a
                                      little more than half the memory of "f16", for heads of a multiple of 32 (else SL_ERR_UNSUPPORTED) */
+    uint32_t n_seq;             /**< sequences, at most SL_LIMIT_SEQUENCES; 0: 1. See sequence.h */
+    uint32_t n_ctx_shared;      /**< positions of the cache, for all sequences together, at least n_ctx; 0: as many as all of them can have, n_seq * n_ctx */
 } sl_session_options;
 
 /** Initializer: all defaults. */

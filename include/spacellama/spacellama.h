@@ -48,6 +48,7 @@
 #include "image.h"
 #include "model.h"
 #include "sampler.h"
+#include "sequence.h"
 #include "session.h"
 #include "status.h"
 #include "tokenizer.h"

@@ -47,8 +47,9 @@ SIZE(sl_token_info, 40) MEMBER(sl_token_info, size, 0) MEMBER(sl_token_info, tex
 MEMBER(sl_token_info, kind, 24) MEMBER(sl_token_info, end, 28) MEMBER(sl_token_info, score, 32)
 MEMBER(sl_token_info, reserved, 36)
 
-SIZE(sl_session_options, 24) MEMBER(sl_session_options, size, 0) MEMBER(sl_session_options, n_ctx, 8)
+SIZE(sl_session_options, 32) MEMBER(sl_session_options, size, 0) MEMBER(sl_session_options, n_ctx, 8)
 MEMBER(sl_session_options, n_batch, 12) MEMBER(sl_session_options, cache_type, 16)
+MEMBER(sl_session_options, n_seq, 24) MEMBER(sl_session_options, n_ctx_shared, 28)
 
 SIZE(sl_session_stats, 80) MEMBER(sl_session_stats, size, 0) MEMBER(sl_session_stats, n_passes, 8)
 MEMBER(sl_session_stats, n_tokens, 16) MEMBER(sl_session_stats, n_threads, 24) MEMBER(sl_session_stats, busy_ns, 32)
@@ -85,7 +86,8 @@ VALUE(SL_LIMIT_BATCH, 65536) VALUE(SL_LIMIT_CONTEXT, 16777216) VALUE(SL_LIMIT_EM
 VALUE(SL_LIMIT_EXPERTS, 512) VALUE(SL_LIMIT_HEAD_DIM, 1024) VALUE(SL_LIMIT_IMAGES, 256) VALUE(SL_LIMIT_IMAGE_BYTES, 268435456) VALUE(SL_LIMIT_IMAGE_PIXELS, 100663296)
 VALUE(SL_LIMIT_IMAGE_SIDE, 32768) VALUE(SL_LIMIT_KEYS, 65536) VALUE(SL_LIMIT_KEY_BYTES, 65535)
 VALUE(SL_LIMIT_LAYERS, 1024) VALUE(SL_LIMIT_PARTS, 1024) VALUE(SL_LIMIT_STRING_BYTES, 16777216)
-VALUE(SL_LIMIT_TENSORS, 65536) VALUE(SL_LIMIT_TENSOR_NAME_BYTES, 64) VALUE(SL_LIMIT_THREADS, 512)
+VALUE(SL_LIMIT_TENSORS, 65536) VALUE(SL_LIMIT_TENSOR_NAME_BYTES, 64) VALUE(SL_LIMIT_THREADS, 512) VALUE(SL_LIMIT_SEQUENCES, 1024)
+VALUE(SL_PAGE_POSITIONS, 64)
 VALUE(SL_LIMIT_TOKEN_BYTES, 65536) VALUE(SL_LIMIT_VOCABULARY, 1048576)
 
 VALUE(SL_LIMIT_CHAT_BYTES, 1073741824) VALUE(SL_LIMIT_CHAT_PARTS, 1048576) VALUE(SL_CHAT_CLOSED, 1)

@@ -226,19 +226,19 @@ static void layers_of(sl_model *model, const char *name)
 {
     story s = tell(name);
     sl_session *session = open_session(model, &s);
-    int32_t positions[MOST_IDS], ranges[2 * MOST_IDS], marks[MOST_IDS];
-    size_t n_placed;
+    int32_t positions[MOST_IDS], rows[MOST_IDS] = { 0 }, pages[MOST_IDS], ranges[2 * MOST_IDS], marks[MOST_IDS];
     for (size_t i = 0; i < s.n_ids; i++)
-        positions[i] = (int32_t)i;
-    const int any = sl_pictures_look(&session->pictures, s.ids, s.n_ids, 0, ranges, marks, &n_placed);
-    assert_int_equal(n_placed, s.n_images);
+        positions[i] = pages[i] = (int32_t)i;
+    const sl_looking looking = { s.ids, positions, rows, s.n_ids, (uint32_t[]) { 0 }, 1 };
+    const int any = sl_pictures_look(&session->pictures, &looking, ranges, marks);
+    assert_int_equal(session->pictures.albums[0].placed, s.n_images);
     assert_int_equal(any, s.n_images > 0);
     if (s.n_images)
         check_seen(session, &s, ranges);
     const sl_work_sight sight = sl_pictures_sight(&session->pictures, ranges, marks);
     const size_t row = s.n_ids * model->hp.n_embd;
     npy exact = load(name, "layers");
-    hidden h = { .work = { .n_tok = (int64_t)s.n_ids, .n_pages = session->kv.n_pages, .ids = s.ids, .positions = positions, .pages = session->pages, .kv = &session->kv,
+    hidden h = { .work = { .n_tok = (int64_t)s.n_ids, .n_pages = session->kv.n_pages, .ids = s.ids, .positions = positions, .pages = pages, .kv = &session->kv,
                            .sight = any ? &sight : NULL }, .out = malloc(row * sizeof(float)) };
     size_t n = 0;
     double most = 0;
