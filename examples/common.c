@@ -303,17 +303,34 @@ struct pictures load_pictures(const struct settings *s)
     return p;
 }
 
+/* How many image tokens stand for a picture. */
+static size_t image_tokens(const sl_model *model, const sl_image *image, sl_token token)
+{
+    size_t n, n_tokens = 0;
+    sl_status status = sl_image_encode(model, image, NULL, 0, &n);
+    if (status != SL_ERR_BUFFER)
+        must(status);
+    sl_token *ids = take(n, sizeof *ids);
+    must(sl_image_encode(model, image, ids, n, &n));
+    for (size_t i = 0; i < n; i++)
+        n_tokens += ids[i] == token;
+    free(ids);
+    return n_tokens;
+}
+
 void add_pictures(sl_session *session, const struct pictures *p, const sl_token *ids, size_t n)
 {
     sl_model_info info = { sizeof info };
-    size_t n_tokens = 0;
+    size_t n_tokens = 0, n_wanted = 0;
     must(sl_model_get_info(sl_session_model(session), &info));
     if (p->n && info.image_token == SL_TOKEN_NONE)
         fail("--image: the model takes no pictures");
     for (size_t i = 0; i < n; i++)
         n_tokens += info.image_token != SL_TOKEN_NONE && ids[i] == info.image_token;
-    if (n_tokens != p->n)
-        fail("--image: the prompt has %zu image tokens, %zu pictures are given", n_tokens, p->n);
+    for (size_t i = 0; i < p->n; i++)
+        n_wanted += image_tokens(sl_session_model(session), p->images[i], info.image_token);
+    if (n_tokens != n_wanted)
+        fail("--image: the prompt has %zu image tokens, the %zu pictures that are given take %zu", n_tokens, p->n, n_wanted);
     for (size_t i = 0; i < p->n; i++)
         must(sl_session_add_image(session, p->images[i]));
 }

@@ -437,6 +437,30 @@ size_t sl_session_capacity(const sl_session *session) { return session ? session
 const sl_token *sl_session_tokens(const sl_session *session) { return sl_seq_tokens(session, 0); }
 sl_model *sl_session_model(const sl_session *session) { return session ? session->model : NULL; }
 
+/* Where ids go, and how many there are. */
+typedef struct spelling { sl_token *ids; size_t capacity, n; } spelling;
+
+static sl_status put_id(void *user, int32_t id)
+{
+    spelling *s = user;
+    if (s->n < s->capacity)
+        s->ids[s->n] = id;
+    s->n++;
+    return SL_OK;
+}
+
+sl_status sl_image_encode(const sl_model *model, const sl_image *image, sl_token *ids, size_t capacity, size_t *n_ids)
+{
+    NEEDS("sl_image_encode", model && image && n_ids && (ids || !capacity));
+    spelling s = { ids, capacity, 0 };
+    *n_ids = 0;
+    if (!model->arch || !model->hp.vision.max_tiles)
+        return sl_fail(SL_ERR_UNSUPPORTED, "image: this model takes no pictures");
+    SL_TRY(model->arch->spell ? model->arch->spell(model, image->width, image->height, put_id, &s) : put_id(&s, model->hp.vision.token));
+    *n_ids = s.n;
+    return s.n <= capacity ? SL_OK : sl_fail(SL_ERR_BUFFER, "image: the picture takes %zu ids, there is room for %zu", s.n, capacity);
+}
+
 sl_status sl_seq_add_image(sl_session *session, uint32_t seq, const sl_image *image)
 {
     NEEDS("sl_seq_add_image", session && image);

@@ -3,6 +3,7 @@
 #include "arch.h"
 
 #include "arith.h"
+#include "tokenizer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -167,6 +168,7 @@ sl_status sl_hparams_read(sl_hparams *hp, const sl_mem *mem, const sl_log *log, 
     const char *prefix = arch->name;
     const uint32_t n_vocab = n_tokens > arch->n_image_tokens ? n_tokens - arch->n_image_tokens : 0;
     *hp = arch->defaults;
+    hp->vision.token = SL_TOKEN_NONE;
     hp->n_vocab = n_vocab;
     sl_status status = SL_OK;
     for (size_t i = 0; status == SL_OK && i < sizeof hparam_rows / sizeof *hparam_rows; i++)
@@ -219,6 +221,8 @@ int64_t sl_hparams_dim(const sl_hparams *hp, int layer, sl_dim dim)
         [SL_DIM_V_EMBD] = v->n_embd, [SL_DIM_V_FF] = v->n_ff, [SL_DIM_V_POS] = v->n_pos, [SL_DIM_V_PATCH] = v->patch_side, [SL_DIM_V_CHANNEL] = v->n_channel,
         [SL_DIM_V_ARRANGEMENT] = v->n_arrangement, [SL_DIM_V_TILES_EMBD] = (int64_t)v->max_tiles * v->n_embd,
         [SL_DIM_V_TILES_POS_EMBD] = (int64_t)v->max_tiles * v->n_pos * v->n_embd, [SL_DIM_V_FEATURES] = (int64_t)(1 + v->n_kept) * v->n_embd,
+        [SL_DIM_V_PIXELS] = (int64_t)v->patch_side * v->patch_side * v->n_channel, [SL_DIM_V_SHUFFLED] = (int64_t)v->shuffle * v->shuffle * v->n_embd,
+        [SL_DIM_V_ADAPTER] = v->n_adapter,
     };
     return sizes[dim];
 }

@@ -22,7 +22,11 @@ typedef struct sl_vision {
     /* made from these */
     uint32_t n_patch, n_pos, n_pos_padded;      /* per tile: patches; these and the class vector; filled up to a multiple of 8 */
     uint32_t n_arrangement;                     /* rows of the tables by arrangement: all (high, wide) with high * wide <= max_tiles, and row 0 */
-    int32_t token;                              /* the token that stands for a picture */
+    int32_t token;                              /* the token that stands for a picture, or for one vector of it */
+    /* Encoders whose vectors take the place of tokens (vision/vit.h): width between the projector's matrices, vectors of a tile, patches along a side that become one
+     * vector, and the base of turning by place */
+    uint32_t n_adapter, n_vector, shuffle;
+    float rope_base;
 } sl_vision;
 
 /* Hyper-parameters, validated: every number within its published limit. */
@@ -43,14 +47,14 @@ typedef struct sl_hparams {
 /* Sizes that tensor shapes are made of. */
 typedef enum sl_dim {
     SL_DIM_END, SL_DIM_ONE, SL_DIM_EMBD, SL_DIM_VOCAB, SL_DIM_TOKENS, SL_DIM_Q, SL_DIM_KV, SL_DIM_QKV, SL_DIM_FF, SL_DIM_FF_EXPERT, SL_DIM_HEAD, SL_DIM_EXPERT,
-    SL_DIM_V_EMBD, SL_DIM_V_FF, SL_DIM_V_POS, SL_DIM_V_PATCH, SL_DIM_V_CHANNEL, SL_DIM_V_ARRANGEMENT, SL_DIM_V_TILES_EMBD, SL_DIM_V_TILES_POS_EMBD, SL_DIM_V_FEATURES,
+    SL_DIM_V_EMBD, SL_DIM_V_FF, SL_DIM_V_POS, SL_DIM_V_PATCH, SL_DIM_V_CHANNEL, SL_DIM_V_ARRANGEMENT, SL_DIM_V_TILES_EMBD, SL_DIM_V_TILES_POS_EMBD, SL_DIM_V_FEATURES, SL_DIM_V_PIXELS, SL_DIM_V_SHUFFLED, SL_DIM_V_ADAPTER,
     SL_DIM_COUNT
 } sl_dim;
 
 /* One tensor of an architecture and the member it is bound to (an sl_weight or an sl_tensor at `offset` of the structure handed in).
  * MATRIX: of products. ROUTER: the same, but float weights meet f32 activations in every arithmetic, because choosing is not continuous. FILTER: the same, its first three dimensions are one. VECTOR: numbers, as F32. TABLE: rows of them. */
 typedef struct sl_tensor_row {
-    const char *name;           /* behind "blk.N." for tensors of a layer. "a|b": of files that exchange names, the first one with the right shape; both are there */
+    const char *name;           /* behind "blk.N." for tensors of a layer. "a|b": of files that exchange names, the first one with the right shape; both are there. "a/b": two names for one thing */
     enum { SL_ROW_MATRIX, SL_ROW_ROUTER, SL_ROW_FILTER, SL_ROW_VECTOR, SL_ROW_TABLE } kind;
     int needed;                 /* 0: may be absent, the member stays empty */
     size_t offset;
@@ -90,10 +94,10 @@ typedef struct sl_kv_layer { sl_tensor k, v; } sl_kv_layer;
 
 /* What the tokens of a pass see of the session's pictures, on every device (op.h: span_attention). Pictures are spans of keys. */
 typedef struct sl_sight {
-    const sl_kv_layer *kv;                      /* [n_layer]: keys and values of the pictures; empty where a layer does not look at them */
+    const sl_kv_layer *kv;                      /* [n_layer]: keys and values of the pictures; empty where a layer does not look at them. Or rows of vectors: kv[0].k */
     sl_tensor spans[SL_MAX_DEVICES];            /* I32 [2, pictures] */
     sl_tensor ranges[SL_MAX_DEVICES];           /* I32 [2, n_tok] */
-    sl_tensor marks[SL_MAX_DEVICES];            /* I32 [n_tok]: 1 where a token sees a picture */
+    sl_tensor marks[SL_MAX_DEVICES];            /* I32 [n_tok]: 1 where a token sees a picture; or 1 + the row of the vector that takes its place */
 } sl_sight;
 
 /* One picture on its way through the encoder; all tensors lie on the device of embedding and output. */
@@ -130,10 +134,13 @@ typedef struct sl_arch {
     sl_tensor (*forward)(sl_pass *pass, const struct sl_model *model, const sl_batch *batch);
     /* Logits [n_vocab, n_rows] of rows of that stream. */
     sl_tensor (*head)(sl_pass *pass, const struct sl_model *model, sl_tensor hidden);
-    /* Pictures, NULL if it takes none. encode: vectors [n_embd, max_tiles * n_pos] of a picture. remember: writes what layer `layer` (on the current device)
+    /* Pictures, NULL if it takes none. encode: vectors of a picture, [n_embd, max_tiles * n_pos], or [n_embd, tiles * n_vector] of those that take the place of tokens;
+     * the others are remembered: writes what layer `layer` (on the current device)
      * will look at into cache positions `positions`; vectors has as many rows as there are positions. */
     sl_tensor (*encode)(sl_pass *pass, const struct sl_model *model, const sl_picture *picture);
     void (*remember)(sl_pass *pass, const struct sl_model *model, int layer, sl_tensor vectors, const sl_kv_layer *kv, sl_tensor positions, sl_tensor pages);
+    /* The ids that stand for a picture of that size in a text, one by one. NULL: the image token. */
+    sl_status (*spell)(const struct sl_model *model, uint32_t width, uint32_t height, sl_status (*put)(void *user, int32_t id), void *user);
 } sl_arch;
 
 /* The architecture of that name, or NULL. */

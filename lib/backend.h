@@ -19,7 +19,7 @@
 
 /* The operations. Enumerated here because implementations name them; their meaning, shapes and arguments: op.h. X(NAME, stem). */
 #define SL_OPS(X) \
-    X(GET_ROWS, get_rows) X(TAKE_ROWS, take_rows) X(RMS_NORM, rms_norm) X(QUANTIZE, quantize) X(MATMUL, matmul) \
+    X(GET_ROWS, get_rows) X(TAKE_ROWS, take_rows) X(PUT_ROWS, put_rows) X(RMS_NORM, rms_norm) X(QUANTIZE, quantize) X(MATMUL, matmul) \
     X(MATMUL_EXPERT, matmul_expert) X(SCALE, scale) X(ADD_TO, add_to) X(SILU_MUL, silu_mul) X(ROPE_ANGLES, rope_angles) X(ROPE, rope) \
     X(TEMPER, temper) \
     X(CACHE_WRITE, cache_write) X(ATTENTION, attention) X(ROUTE, route) X(EXPERT_SUM, expert_sum) X(EXPERT_SCALE, expert_scale) \

@@ -4,6 +4,7 @@
  * What stands between two tokens of the format is one text to the tokenizer, whether it comes from the format or from a message: a stretch, collected and then
  * encoded at once, without looking for control tokens in it. So the ids are those of the rendered template, but for what only a template's text could do. */
 #include "chat.h"
+#include "image.h"
 #include "model.h"
 #include "params.h"
 #include "unicode.h"
@@ -106,6 +107,7 @@ static sl_status check_conversation(struct conversation *c)
 struct writer {
     const sl_vocab *vocab;
     const sl_mem *mem;
+    const sl_model *model;      /* spells pictures, or NULL */
     sl_token *ids;
     size_t capacity, count;     /* count goes on past capacity */
     char *text;                 /* the stretch */
@@ -186,13 +188,22 @@ static sl_status put_content(struct writer *w, const char *text, size_t length)
     return put_text(w, text + skip, length - skip);
 }
 
+static sl_status put_spelled(void *w, int32_t id) { return put_token(w, id); }
+
+static sl_status put_picture(struct writer *w, const sl_image *picture, sl_token image)
+{
+    if (!w->model || !w->model->arch->spell)
+        return put_token(w, image);
+    return w->model->arch->spell(w->model, picture->width, picture->height, put_spelled, w);
+}
+
 static sl_status put_message(struct writer *w, const struct message *m, sl_token image)
 {
     for (size_t i = 0; i < m->n_parts; i++) {
         sl_chat_part part;
         SL_TRY(read_part(&part, m, i));
         if (part.image) {
-            SL_TRY(put_token(w, image));
+            SL_TRY(put_picture(w, part.image, image));
             w->dropping = 0;
         } else {
             SL_TRY(put_content(w, part.text, part.length));
@@ -217,7 +228,7 @@ static sl_status put_format(struct writer *w, const char *text, const char *date
             continue;
         }
         n = (size_t)(strchr(text, SL_CHAT_END) - text);
-        sl_token id = sl_chat_token(w->vocab, text, n);
+        sl_token id = sl_vocab_spelled(w->vocab, text, n);
         if (id == SL_TOKEN_NONE && stop == SL_CHAT_TOKEN)
             return sl_fail(SL_ERR_MISSING, "chat: the vocabulary has no token %.*s, which the format needs", (int)n, text);
         SL_TRY(id == SL_TOKEN_NONE ? put_text(w, text, n) : put_token(w, id));
@@ -278,11 +289,11 @@ static sl_status put_conversation(struct writer *w, const sl_chat_row *row, cons
     return end_stretch(w);
 }
 
-sl_status sl_chat_write(const sl_vocab *vocab, const sl_mem *mem, const sl_chat_row *row, sl_token image, const sl_chat_message *messages, size_t n_messages,
-                        const sl_chat_options *options, sl_token *ids, size_t capacity, size_t *n_ids)
+sl_status sl_chat_write(const sl_vocab *vocab, const sl_mem *mem, const sl_chat_row *row, sl_token image, const sl_model *model, const sl_chat_message *messages,
+                        size_t n_messages, const sl_chat_options *options, sl_token *ids, size_t capacity, size_t *n_ids)
 {
     struct conversation c = { .messages = messages, .n = n_messages };
-    struct writer w = { .vocab = vocab, .mem = mem, .ids = ids, .capacity = capacity };
+    struct writer w = { .vocab = vocab, .mem = mem, .model = model, .ids = ids, .capacity = capacity };
     *n_ids = 0;
     if (options->flags & ~SL_CHAT_CLOSED || options->reserved)
         return sl_fail(SL_ERR_ARGUMENT, "chat options: %s", options->reserved ? "reserved must be 0" : "unknown flags");
@@ -296,20 +307,6 @@ sl_status sl_chat_write(const sl_vocab *vocab, const sl_mem *mem, const sl_chat_
     SL_TRY(status);
     *n_ids = w.count;
     return w.count <= capacity ? SL_OK : sl_fail(SL_ERR_BUFFER, "chat: the conversation has %zu ids, there is room for %zu", w.count, capacity);
-}
-
-sl_token sl_chat_token(const sl_vocab *vocab, const char *text, size_t length)
-{
-    sl_token id[1];
-    sl_token_info info;
-    char sentence[SL_SENTENCE_BYTES];
-    size_t n;
-    sl_sentence_keep(sentence);
-    if (sl_vocab_encode(vocab, text, length, SL_ENCODE_PARSE_SPECIAL, id, 1, &n) == SL_OK && n == 1 && sl_vocab_token(vocab, id[0], &info) == SL_OK
-        && (info.kind == SL_TOKEN_CONTROL || info.kind == SL_TOKEN_USER_DEFINED) && info.length == length && memcmp(info.text, text, length) == 0)
-        return id[0];
-    sl_sentence_restore(sentence);
-    return SL_TOKEN_NONE;
 }
 
 /* ---- the interface ---- */
@@ -353,5 +350,5 @@ sl_status sl_chat_encode(const sl_model *model, const sl_chat_message *messages,
     if (!row)
         return sl_fail(SL_ERR_UNSUPPORTED, "chat: the model's own format is not known here; name one");
     SL_TRY(sl_model_get_info(model, &info));
-    return sl_chat_write(model->vocab, &model->mem, row, info.image_token, messages, n_messages, &o, ids, capacity, n_ids);
+    return sl_chat_write(model->vocab, &model->mem, row, info.image_token, model->arch ? model : NULL, messages, n_messages, &o, ids, capacity, n_ids);
 }

@@ -46,11 +46,10 @@ const sl_chat_row *sl_chat_row_at(size_t index);
 const sl_chat_row *sl_chat_row_find(const char *name);
 /* The row of a model with this template (NULL data: it has none) and vocabulary, or NULL. */
 const sl_chat_row *sl_chat_recognise(const sl_vocab *vocab, sl_text template);
-/* The token that this text spells: a control token or a user-defined one. SL_TOKEN_NONE if the vocabulary has none. */
-sl_token sl_chat_token(const sl_vocab *vocab, const char *text, size_t length);
-
-/* As sl_chat_encode; `image`: the token that stands for a picture, or SL_TOKEN_NONE. The format of the options is not looked at. */
-sl_status sl_chat_write(const sl_vocab *vocab, const sl_mem *mem, const sl_chat_row *row, sl_token image, const sl_chat_message *messages, size_t n_messages,
+/* As sl_chat_encode; `image`: the token that stands for a picture, or SL_TOKEN_NONE; model: spells pictures, or NULL: it is that token. The format of the options is
+ * not looked at. */
+struct sl_model;
+sl_status sl_chat_write(const sl_vocab *vocab, const sl_mem *mem, const sl_chat_row *row, sl_token image, const struct sl_model *model, const sl_chat_message *messages, size_t n_messages,
                         const sl_chat_options *options, sl_token *ids, size_t capacity, size_t *n_ids);
 
 #endif

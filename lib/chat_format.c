@@ -84,7 +84,7 @@ static int has_tokens(const sl_vocab *vocab, const char *text)
 {
     while ((text = strchr(text, SL_CHAT_TOKEN)) != NULL) {
         size_t n = (size_t)(strchr(text + 1, SL_CHAT_END) - text) - 1;
-        if (sl_chat_token(vocab, ++text, n) == SL_TOKEN_NONE)
+        if (sl_vocab_spelled(vocab, ++text, n) == SL_TOKEN_NONE)
             return 0;
     }
     return 1;

@@ -51,6 +51,23 @@ sl_status sl_kv_shape(sl_kv_layer *layer, sl_type type, int64_t d_head, int64_t 
     return cache_tensor(&layer->v, f, values, d_head, SL_PAGE_KEYS, n_head_kv, n_pages, bytes);
 }
 
+sl_status sl_kv_rows_shape(sl_kv_layer *layer, int64_t n, int64_t n_pages, uint64_t *bytes)
+{
+    size_t page;
+    *layer = (sl_kv_layer) { 0 };
+    if (sl_mul((size_t)n, SL_PAGE_KEYS * sizeof(float), &page))
+        return sl_fail(SL_ERR_OVERFLOW, "cache: rows of %lld numbers do not fit the address space", (long long)n);
+    const form rows = { "f32", SL_TYPE_F32, sizeof(float), 0, 1, 1 };
+    return cache_tensor(&layer->k, &rows, page, n, SL_PAGE_KEYS, 1, n_pages, bytes);
+}
+
+sl_tensor sl_kv_rows(const sl_kv_layer *layer)
+{
+    sl_tensor rows = layer->k;
+    rows.ne[1] *= rows.ne[3], rows.ne[3] = 1;
+    return rows;
+}
+
 sl_status sl_kv_layer_shape(sl_kv_layer *layer, const sl_hparams *hp, uint32_t l, sl_type type, int64_t n_pages, uint64_t *bytes)
 {
     return sl_kv_shape(layer, type, hp->d_head, hp->n_head_kv[l], n_pages, bytes);
@@ -62,7 +79,7 @@ sl_status sl_kv_layer_alloc(sl_kv_layer *layer, const sl_model *model, uint32_t 
 {
     const sl_device *d = &model->devices[model->layer_device[l]];
     SL_TRY(d->backend->alloc(d->handle, tensor_bytes(&layer->k), &layer->k.data));
-    return d->backend->alloc(d->handle, tensor_bytes(&layer->v), &layer->v.data);
+    return sl_tensor_is(&layer->v) ? d->backend->alloc(d->handle, tensor_bytes(&layer->v), &layer->v.data) : SL_OK;
 }
 
 void sl_kv_layer_free(sl_kv_layer *layer, const sl_model *model, uint32_t l)
@@ -129,7 +146,7 @@ sl_status sl_kv_layer_copy(const sl_model *model, uint32_t l, const sl_kv_layer 
 {
     const sl_device *d = &model->devices[model->layer_device[l]];
     SL_TRY(copy_pages(d, &from->k, first, &to->k, to_first, n));
-    return copy_pages(d, &from->v, first, &to->v, to_first, n);
+    return sl_tensor_is(&from->v) ? copy_pages(d, &from->v, first, &to->v, to_first, n) : SL_OK;
 }
 
 sl_status sl_kv_copy_page(const sl_kv *kv, const sl_model *model, int64_t from, int64_t to)

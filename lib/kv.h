@@ -25,6 +25,10 @@ typedef struct sl_kv {
 sl_status sl_kv_type(sl_type *type, const char *name);
 /* Shapes of n_pages pages, their bytes added to *bytes; no memory. SL_ERR_UNSUPPORTED if heads of that size do not fit the type. */
 sl_status sl_kv_shape(sl_kv_layer *layer, sl_type type, int64_t d_head, int64_t n_head_kv, int64_t n_pages, uint64_t *bytes);
+/* Rows of n numbers instead of keys and values, [n, 64, 1, n_pages], in `k`; `v` stays empty. */
+sl_status sl_kv_rows_shape(sl_kv_layer *layer, int64_t n, int64_t n_pages, uint64_t *bytes);
+/* All of them, [n, 64 * n_pages]. */
+sl_tensor sl_kv_rows(const sl_kv_layer *layer);
 /* One layer: shapes for n_pages pages, its bytes added to *bytes; its memory, zeroed; its end. */
 sl_status sl_kv_layer_shape(sl_kv_layer *layer, const sl_hparams *hp, uint32_t l, sl_type type, int64_t n_pages, uint64_t *bytes);
 sl_status sl_kv_layer_alloc(sl_kv_layer *layer, const sl_model *model, uint32_t l);

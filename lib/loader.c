@@ -75,8 +75,8 @@ static const sl_gguf_tensor *find_row(const sl_loader *loader, const sl_tensor_r
     const sl_gguf_tensor *found = NULL;
     size_t length, where = 0;
     char candidate[NAME_BYTES];
-    for (const char *p = row->name; *p; p += length + (p[length] == '|')) {
-        length = strcspn(p, "|");
+    for (const char *p = row->name; *p; p += length + (p[length] != 0)) {
+        length = strcspn(p, "|/");
         if (at->prefix)
             snprintf(candidate, sizeof candidate, "%s.%d.%.*s", at->prefix, at->index, (int)length, p);
         else
@@ -86,7 +86,7 @@ static const sl_gguf_tensor *find_row(const sl_loader *loader, const sl_tensor_r
             memcpy(name, candidate, sizeof candidate);
             found = t, *part = where;
         }
-        if (!found || same_shape(found, want))
+        if (found ? same_shape(found, want) : p[length] != '/')
             break;
     }
     return found;

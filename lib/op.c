@@ -239,6 +239,15 @@ sl_tensor sl_view_flat(sl_tensor x)
     return x;
 }
 
+sl_tensor sl_view_groups(sl_tensor x, int64_t n)
+{
+    if (sl_tensor_is(&x)) {
+        x.ne[2] = x.ne[1] / n, x.stride[2] = x.stride[1] * (size_t)n;
+        x.ne[1] = n;
+    }
+    return x;
+}
+
 sl_tensor sl_view_slot(sl_tensor x, int64_t slot)
 {
     if (sl_tensor_is(&x)) {
@@ -345,6 +354,14 @@ sl_tensor sl_op_take_rows(sl_pass *pass, sl_tensor x, sl_tensor rows)
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], rows.ne[0], 1, 1);
     dispatch(pass, &args);
     return args.dst;
+}
+
+void sl_op_put_rows(sl_pass *pass, sl_tensor x, sl_tensor from, sl_tensor marks)
+{
+    sl_op_args args = { .op = SL_OP_PUT_ROWS, .dst = x, .src = { from, marks } };
+    if (require(pass, is_f32(&x) && is_f32(&from) && from.ne[0] == x.ne[0] && is_i32(&marks) && marks.ne[0] == x.ne[1] && sl_tensor_rows(&marks) == 1, SL_OP_PUT_ROWS,
+                "f32 rows of one width, and one i32 mark per row"))
+        dispatch(pass, &args);
 }
 
 /* ---- row-wise and elementwise ---- */

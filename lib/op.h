@@ -59,6 +59,7 @@ sl_tensor sl_view_tokens(sl_tensor x, int64_t first, int64_t n);                
 sl_tensor sl_view_every(sl_tensor x, int64_t first, int64_t n, int64_t step);           /* elements first, first + step, ... of every row, n of them: [n, n1] */
 sl_tensor sl_view_heads(sl_tensor x, int64_t d_head);                                   /* [d_head * n_head, n_tok] as [d_head, n_head, n_tok] */
 sl_tensor sl_view_flat(sl_tensor x);                                                    /* contiguous [a, b, c] as [a * b, c] */
+sl_tensor sl_view_groups(sl_tensor x, int64_t n);                                       /* rows of [n0, n1], n by n: [n0, n, n1 / n] */
 sl_tensor sl_view_slot(sl_tensor x, int64_t slot);                                      /* row `slot` of every token of [n, n_used, n_tok]: [n, n_tok] */
 sl_tensor sl_view_slots(sl_tensor x);                                                   /* contiguous [a, b, c] as [a, b * c] */
 
@@ -69,6 +70,8 @@ sl_act sl_act_of(sl_tensor x);
 sl_tensor sl_op_get_rows(sl_pass *pass, const sl_weight *weight, sl_tensor ids);
 /* dst[n, n_rows] = x[n, rows[.]]. */
 sl_tensor sl_op_take_rows(sl_pass *pass, sl_tensor x, sl_tensor rows);
+/* Row t of x[n, n_tok] becomes row marks[t] - 1 of from[n, n_rows]; where the mark is 0 it stays. marks I32 [n_tok]. */
+void sl_op_put_rows(sl_pass *pass, sl_tensor x, sl_tensor from, sl_tensor marks);
 /* dst = x / sqrt(mean(x^2) + epsilon) * weight, each row of x[n, n_tok]; weight F32 [n]. */
 sl_tensor sl_op_rms_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, float epsilon);
 /* dst[n_out, n_tok] = W x, times the weight's scale. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* pictures.c - a picture's way into a session: tiles, patches, the encoder's pass, keys and values; and who sees what. */
+/* pictures.c - a picture's way into a session: tiles, patches, the encoder's pass, keys and values or rows of vectors; and who sees what. */
 #include "pictures.h"
 
 #include "platform.h"
@@ -9,7 +9,11 @@
 /* ---- sizes ---- */
 
 static int64_t pages_of(int64_t n_keys) { return (n_keys + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS; }
-static int64_t keys_most(const sl_vision *v) { return (int64_t)v->max_tiles * v->n_pos; }
+/* Tiles that go through the encoder for a picture that is cut into n: all, used or not, or those and, behind several, the whole picture as one. */
+static int64_t tiles_of(const sl_vision *v, int64_t n) { return !v->n_vector ? v->max_tiles : n > 1 ? n + 1 : n; }
+/* Keys or rows of such a picture. */
+static int64_t keys_of(const sl_vision *v, int64_t n) { return v->n_vector ? tiles_of(v, n) * v->n_vector : n * v->n_pos; }
+static int64_t keys_most(const sl_vision *v) { return keys_of(v, v->max_tiles); }
 static int64_t patch_size(const sl_vision *v) { return (int64_t)v->patch_side * v->patch_side * v->n_channel; }
 
 /* First page that no picture uses. */
@@ -27,7 +31,7 @@ typedef struct encoding {
     const float *patches;
     const int32_t *arrangement, *spans, *ranges, *positions, *pages;    /* positions: [most of both] 0, 1, ... */
     const int32_t *key_positions;                                       /* [n_keys] */
-    int64_t n_keys, n_kv_pages;
+    int64_t n_tile, first_key, n_keys, n_kv_pages;                                 /* tiles that go through the encoder */
 } encoding;
 
 static sl_tensor input_rows(sl_pass *pass, sl_type type, int64_t n0, int64_t n1, const void *host)
@@ -48,7 +52,7 @@ static void encode_pass(sl_pass *pass, const sl_model *model, const void *what)
     }
     pass->device = model->io_device;
     const sl_picture picture = {
-        .patches = input_rows(pass, SL_TYPE_F32, patch_size(v), (int64_t)v->max_tiles * v->n_patch, e->patches),
+        .patches = input_rows(pass, SL_TYPE_F32, patch_size(v), e->n_tile * v->n_patch, e->patches),
         .arrangement = sl_pass_input(pass, SL_TYPE_I32, 1, e->arrangement),
         .spans = input_rows(pass, SL_TYPE_I32, 2, 1 + v->max_tiles, e->spans),
         .ranges = input_rows(pass, SL_TYPE_I32, 2, n_pos, e->ranges),
@@ -56,6 +60,11 @@ static void encode_pass(sl_pass *pass, const sl_model *model, const void *what)
         .pages = sl_pass_input(pass, SL_TYPE_I32, pages_of(n_pos), e->pages),
     };
     sl_tensor vectors = sl_view_tokens(model->arch->encode(pass, model, &picture), 0, e->n_keys);
+    if (v->n_vector) {
+        vectors = sl_pass_move(pass, vectors, model->layer_device[0]);
+        sl_op_copy_to(pass, sl_view_tokens(sl_kv_rows(&e->kv[0]), e->first_key, e->n_keys), vectors);
+        return;
+    }
     for (uint32_t l = 0; l < model->hp.n_layer; l++)
         if (model->hp.cross[l]) {
             vectors = sl_pass_move(pass, vectors, model->layer_device[l]);
@@ -78,8 +87,8 @@ static void count_inputs(const sl_vision *v, int64_t n_tile, int64_t n_pages, si
 {
     const size_t n_pos = (size_t)v->max_tiles * v->n_pos_padded;
     const int64_t own_pages = pages_of((int64_t)n_pos);
-    counts[TILES] = (size_t)n_tile * v->tile_side * v->tile_side * v->n_channel;
-    counts[PATCHES] = (size_t)v->max_tiles * v->n_patch * (size_t)patch_size(v);
+    counts[TILES] = (size_t)(v->n_vector ? tiles_of(v, n_tile) : n_tile) * v->tile_side * v->tile_side * v->n_channel;
+    counts[PATCHES] = (size_t)tiles_of(v, n_tile) * v->n_patch * (size_t)patch_size(v);
     counts[SPANS] = 2 * (size_t)(1 + v->max_tiles);
     counts[RANGES] = 2 * n_pos;
     counts[POSITIONS] = n_pos;
@@ -140,7 +149,11 @@ static sl_status inputs_make(inputs *in, const sl_mem *mem, const sl_vision *v, 
         if (!(in->arrays[i] = sl_mem_alloc(mem, counts[i], 4)))     /* zeroed: patches of tiles that are not used */
             return SL_ERR_NOMEM;
     SL_TRY(sl_image_tiles(image, &tiling, v->tile_side, v->mean, v->deviation, in->arrays[TILES]));
-    cut_patches(v, *n_tile, in->arrays[TILES], in->arrays[PATCHES]);
+    if (v->n_vector && *n_tile > 1) {
+        const sl_tiling whole = { 1, 1, 1, (int32_t)v->tile_side, (int32_t)v->tile_side };
+        SL_TRY(sl_image_tiles(image, &whole, v->tile_side, v->mean, v->deviation, (float *)in->arrays[TILES] + (size_t)*n_tile * v->tile_side * v->tile_side * v->n_channel));
+    }
+    cut_patches(v, v->n_vector ? tiles_of(v, *n_tile) : *n_tile, in->arrays[TILES], in->arrays[PATCHES]);
     mark_visible(v, *n_tile, in->arrays[SPANS], in->arrays[RANGES]);
     fill_numbers(in->arrays[POSITIONS], counts[POSITIONS], 0);
     fill_numbers(in->arrays[KEY_POSITIONS], counts[KEY_POSITIONS], first_key);
@@ -148,7 +161,17 @@ static sl_status inputs_make(inputs *in, const sl_mem *mem, const sl_vision *v, 
     return SL_OK;
 }
 
-/* ---- keys and values ---- */
+/* ---- what is kept ---- */
+
+/* 1 if layer l keeps something of pictures. */
+static int keeps(const sl_model *model, uint32_t l) { return model->hp.vision.n_vector ? l == 0 : model->hp.cross[l]; }
+
+/* Shapes of n_pages pages of that, without memory; their bytes are added. */
+static sl_status layer_shape(const sl_pictures *pictures, uint32_t l, sl_kv_layer *layer, int64_t n_pages, uint64_t *bytes)
+{
+    const sl_hparams *hp = &pictures->model->hp;
+    return hp->vision.n_vector ? sl_kv_rows_shape(layer, hp->n_embd, n_pages, bytes) : sl_kv_layer_shape(layer, hp, l, pictures->type, n_pages, bytes);
+}
 
 /* Makes one layer hold n_pages pages, what was there included. */
 static sl_status grow_layer(sl_pictures *pictures, uint32_t l, int64_t n_pages)
@@ -157,7 +180,7 @@ static sl_status grow_layer(sl_pictures *pictures, uint32_t l, int64_t n_pages)
     uint64_t bytes = 0;
     if (old->k.data && old->k.ne[3] >= n_pages)
         return SL_OK;
-    SL_TRY(sl_kv_layer_shape(&wider, &pictures->model->hp, l, pictures->type, n_pages, &bytes));
+    SL_TRY(layer_shape(pictures, l, &wider, n_pages, &bytes));
     sl_status status = sl_kv_layer_alloc(&wider, pictures->model, l);
     if (status == SL_OK && old->k.data)
         status = sl_kv_layer_copy(pictures->model, l, old, 0, &wider, 0, old->k.ne[3]);
@@ -170,7 +193,7 @@ static sl_status grow_layer(sl_pictures *pictures, uint32_t l, int64_t n_pages)
 static sl_status grow(sl_pictures *pictures, int64_t n_pages)
 {
     for (uint32_t l = 0; l < pictures->model->hp.n_layer; l++)
-        if (pictures->model->hp.cross[l])
+        if (keeps(pictures->model, l))
             SL_TRY(grow_layer(pictures, l, n_pages));
     pictures->n_pages = n_pages > pictures->n_pages ? n_pages : pictures->n_pages;
     return sl_mem_grow(&pictures->model->mem, &pictures->places, pictures->n + 1, sizeof *pictures->places);
@@ -182,7 +205,7 @@ static sl_status pack_layer(const sl_pictures *pictures, uint32_t l, sl_kv_layer
     const sl_kv_layer *old = &pictures->kv[l];
     uint64_t bytes = 0;
     int64_t at = 0;
-    SL_TRY(sl_kv_layer_shape(packed, &pictures->model->hp, l, pictures->type, old->k.ne[3], &bytes));
+    SL_TRY(layer_shape(pictures, l, packed, old->k.ne[3], &bytes));
     SL_TRY(sl_kv_layer_alloc(packed, pictures->model, l));
     for (size_t i = 0; i < pictures->n; i++) {
         const sl_picture_place *place = &pictures->places[i];
@@ -226,10 +249,10 @@ static sl_status close_holes(sl_pictures *pictures)
     sl_kv_layer *packed = sl_mem_alloc(&model->mem, model->hp.n_layer, sizeof *packed);
     sl_status status = packed ? SL_OK : SL_ERR_NOMEM;
     for (uint32_t l = 0; status == SL_OK && l < model->hp.n_layer; l++)
-        if (model->hp.cross[l])
+        if (keeps(model, l))
             status = pack_layer(pictures, l, &packed[l]);
     for (uint32_t l = 0; packed && l < model->hp.n_layer; l++) {
-        if (!model->hp.cross[l])
+        if (!keeps(model, l))
             continue;
         sl_kv_layer_free(status == SL_OK ? &pictures->kv[l] : &packed[l], model, l);
         if (status == SL_OK)
@@ -246,7 +269,7 @@ static uint64_t bytes_of(const sl_pictures *pictures, int64_t n_pages)
     uint64_t bytes = 0;
     for (uint32_t l = 0; pictures->kv && l < pictures->model->hp.n_layer; l++) {
         sl_kv_layer layer;
-        if (pictures->model->hp.cross[l] && sl_kv_layer_shape(&layer, &pictures->model->hp, l, pictures->type, n_pages, &bytes) != SL_OK)
+        if (keeps(pictures->model, l) && layer_shape(pictures, l, &layer, n_pages, &bytes) != SL_OK)
             return UINT64_MAX;
     }
     return bytes;
@@ -288,9 +311,9 @@ sl_status sl_pictures_init(sl_pictures *pictures, const sl_model *model, sl_type
     uint64_t bytes = 0;
     sl_status status = SL_OK;
     for (uint32_t l = 0; status == SL_OK && l < hp->n_layer; l++)
-        if (hp->cross[l])
-            status = sl_kv_layer_shape(&pictures->kv[l], hp, l, type, n_pages, &bytes);
-    const encoding most = { .kv = pictures->kv, .n_keys = keys_most(&hp->vision), .n_kv_pages = n_pages * SL_LIMIT_IMAGES };
+        if (keeps(model, l))
+            status = layer_shape(pictures, l, &pictures->kv[l], n_pages, &bytes);
+    const encoding most = { .kv = pictures->kv, .n_tile = tiles_of(&hp->vision, hp->vision.max_tiles), .n_keys = keys_most(&hp->vision), .n_kv_pages = n_pages * SL_LIMIT_IMAGES };
     if (status == SL_OK)
         status = sl_plan_make(&pictures->plan, model, encode_pass, &most);
     if (status != SL_OK)
@@ -357,11 +380,12 @@ sl_status sl_pictures_add(sl_pictures *pictures, uint32_t seq, const sl_image *i
     inputs in;
     int32_t n_tile = 0;
     sl_status status = inputs_make(&in, &model->mem, v, image, first_page * SL_PAGE_KEYS, first_page + pages_of(keys_most(v)), &n_tile);
-    const int64_t n_keys = (int64_t)n_tile * v->n_pos, n_pages = first_page + pages_of(n_keys);
+    const int64_t n_keys = keys_of(v, n_tile), n_pages = first_page + pages_of(n_keys);
     if (status == SL_OK)
         status = grow(pictures, n_pages);
     const encoding e = { .kv = pictures->kv, .patches = in.arrays[PATCHES], .arrangement = &in.arrangement, .spans = in.arrays[SPANS], .ranges = in.arrays[RANGES],
-                         .positions = in.arrays[POSITIONS], .key_positions = in.arrays[KEY_POSITIONS], .pages = in.arrays[PAGES], .n_keys = n_keys, .n_kv_pages = n_pages };
+                         .positions = in.arrays[POSITIONS], .key_positions = in.arrays[KEY_POSITIONS], .pages = in.arrays[PAGES], .n_tile = tiles_of(v, n_tile),
+                         .first_key = first_page * SL_PAGE_KEYS, .n_keys = n_keys, .n_kv_pages = n_pages };
     if (status == SL_OK)
         status = encode(pictures, &e, cancel);
     inputs_free(&in, &model->mem);
@@ -375,13 +399,42 @@ sl_status sl_pictures_add(sl_pictures *pictures, uint32_t seq, const sl_image *i
 }
 
 size_t sl_pictures_count(const sl_pictures *pictures, uint32_t seq) { return pictures->albums ? pictures->albums[seq].n : 0; }
-size_t sl_pictures_waiting(const sl_pictures *pictures, uint32_t seq) { return pictures->albums ? pictures->albums[seq].n - pictures->albums[seq].n_placed : 0; }
 
-void sl_pictures_unplace(sl_pictures *pictures, uint32_t seq, size_t length)
+/* Tokens that a picture has. */
+static int64_t tokens_of(const sl_pictures *pictures, size_t picture) { return pictures->model->hp.vision.n_vector ? pictures->places[picture].n_keys : 1; }
+
+size_t sl_pictures_waiting(const sl_pictures *pictures, uint32_t seq)
+{
+    const sl_album *album = pictures->albums ? &pictures->albums[seq] : NULL;
+    size_t n = 0;
+    for (size_t e = album ? album->n_placed : 0; album && e < album->n; e++)
+        n += (size_t)tokens_of(pictures, album->entries[e].picture);
+    if (album && album->n_placed)
+        n += (size_t)(tokens_of(pictures, album->entries[album->n_placed - 1].picture) - album->n_used);
+    return n;
+}
+
+/* Image tokens in the last of the first n entries: of the tokens from its position on. */
+static int64_t count_used(const sl_pictures *pictures, const sl_album *album, size_t n, const int32_t *tokens, size_t length)
+{
+    const int32_t token = pictures->model->hp.vision.token;
+    int64_t used = 0;
+    if (!n)
+        return 0;
+    const int64_t most = tokens_of(pictures, album->entries[n - 1].picture);
+    for (size_t i = album->entries[n - 1].position; i < length && used < most; i++)
+        used += tokens[i] == token;
+    return used;
+}
+
+void sl_pictures_unplace(sl_pictures *pictures, uint32_t seq, const int32_t *tokens, size_t length)
 {
     sl_album *album = pictures->albums ? &pictures->albums[seq] : NULL;
-    while (album && album->n_placed && album->entries[album->n_placed - 1].position >= length)
+    if (!album)
+        return;
+    while (album->n_placed && album->entries[album->n_placed - 1].position >= length)
         album->n_placed--;
+    album->n_used = count_used(pictures, album, album->n_placed, tokens, length);
 }
 
 /* Lets go of entries [first, end) of an album; the others close up. */
@@ -395,17 +448,17 @@ static void drop(sl_pictures *pictures, sl_album *album, size_t first, size_t en
         pictures->n--;
 }
 
-void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, size_t length, int waiting)
+void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, const int32_t *tokens, size_t length, int waiting)
 {
     sl_album *album = pictures->albums ? &pictures->albums[seq] : NULL;
     if (!album || !album->n)
         return;
     const size_t placed = album->n_placed;
-    sl_pictures_unplace(pictures, seq, length);
+    sl_pictures_unplace(pictures, seq, tokens, length);
     drop(pictures, album, album->n_placed, waiting ? album->n : placed);
 }
 
-sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, size_t length)
+sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, const int32_t *tokens, size_t length)
 {
     if (!pictures->albums)
         return SL_OK;
@@ -421,6 +474,7 @@ sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, si
     if (n)
         memcpy(target->entries, source->entries, n * sizeof *target->entries);
     target->n = target->n_placed = n;
+    target->n_used = count_used(pictures, target, n, tokens, length);
     return SL_OK;
 }
 
@@ -431,6 +485,7 @@ static void open_album(sl_pictures *pictures, sl_album *album)
 {
     const sl_album_entry *entries = album->entries;
     album->placed = album->run = album->n_placed;
+    album->used = album->n_used;
     while (album->run > 1 && entries[album->run - 1].position == entries[album->run - 2].position + 1)
         album->run--;
     album->run -= album->run > 0;
@@ -442,8 +497,19 @@ static void open_album(sl_pictures *pictures, sl_album *album)
     }
 }
 
+/* The next vector takes the place of the token at `position`: 1 + its row. */
+static int32_t use_vector(const sl_pictures *pictures, sl_album *a, size_t position)
+{
+    if (!a->placed || a->used == tokens_of(pictures, a->entries[a->placed - 1].picture)) {
+        a->entries[a->placed++].position = position;
+        a->used = 0;
+    }
+    return (int32_t)(pictures->places[a->entries[a->placed - 1].picture].first_key + a->used++) + 1;
+}
+
 int sl_pictures_look(sl_pictures *pictures, const sl_looking *looking, int32_t *ranges, int32_t *marks)
 {
+    const int replace = pictures->model->hp.vision.n_vector > 0;
     const int32_t token = pictures->model->hp.vision.token;
     int any = 0;
     pictures->n_spans = 0;
@@ -454,6 +520,12 @@ int sl_pictures_look(sl_pictures *pictures, const sl_looking *looking, int32_t *
     for (size_t i = 0; i < looking->n; i++) {
         sl_album *a = &pictures->albums[looking->seqs[looking->rows[i]]];
         const size_t position = (size_t)looking->positions[i];
+        if (replace) {
+            ranges[2 * i] = ranges[2 * i + 1] = 0;
+            marks[i] = looking->ids[i] == token ? use_vector(pictures, a, position) : 0;
+            any |= marks[i] != 0;
+            continue;
+        }
         if (looking->ids[i] == token) {
             if (!a->placed || a->entries[a->placed - 1].position + 1 != position)
                 a->run = a->placed;
@@ -469,8 +541,11 @@ int sl_pictures_look(sl_pictures *pictures, const sl_looking *looking, int32_t *
 
 void sl_pictures_looked(sl_pictures *pictures, const uint32_t *seqs, size_t n_seq)
 {
-    for (size_t i = 0; pictures->n && i < n_seq; i++)
-        pictures->albums[seqs[i]].n_placed = pictures->albums[seqs[i]].placed;
+    for (size_t i = 0; pictures->n && i < n_seq; i++) {
+        sl_album *a = &pictures->albums[seqs[i]];
+        a->n_placed = a->placed;
+        a->n_used = pictures->model->hp.vision.n_vector ? a->used : a->n_placed > 0;
+    }
 }
 
 sl_work_sight sl_pictures_sight(const sl_pictures *pictures, const int32_t *ranges, const int32_t *marks)

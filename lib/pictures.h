@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* pictures.h - the pictures of a session: encoded once, their keys and values kept, and which token sees which.
+/* pictures.h - the pictures of a session: encoded once, what was made of them kept, and which token has to do with which.
  *
- * Keys and values of all pictures lie one after the other in pages of 64, every picture beginning on a page of its own, in the order in which they were added;
+ * Two kinds of models. In one, some layers look at pictures: their keys and values are kept, and a picture has one token. In the other, whose encoder says how many
+ * vectors a tile gives (sl_vision.n_vector), the vectors of a picture take the place of as many tokens, in order: they are kept as rows, in the first layer's `k`.
+ * What is kept of all pictures lies one after the other in pages of 64, every picture beginning on a page of its own, in the order in which they were added;
  * the memory grows with each. A picture belongs to the sequences that hold it: the one that it was added to, and copies of that. */
 #ifndef SL_PICTURES_H
 #define SL_PICTURES_H
@@ -10,24 +12,26 @@
 #include "plan.h"
 
 typedef struct sl_picture_place {
-    int64_t first_key, n_keys;  /* its span */
+    int64_t first_key, n_keys;  /* its span of keys, or of rows */
     size_t n_holders;           /* sequences; 0: it will be overwritten */
 } sl_picture_place;
 
-/* A picture of a sequence, and the position of its token, once it has one. */
+/* A picture of a sequence, and the position of its first token, once it has one. */
 typedef struct sl_album_entry { size_t picture, position; } sl_album_entry;
 
 /* The pictures of a sequence, in the order of their tokens: that in which they were added. */
 typedef struct sl_album {
     sl_album_entry *entries;    /* [n] */
-    size_t n, n_placed;         /* the first n_placed have their token */
+    size_t n, n_placed;         /* the first n_placed have their token, or one */
+    int64_t n_used;             /* tokens of the last of those; the ones before have all */
     size_t placed, run, first_span;     /* in a pass: how many have it so far; the first that is seen; where its spans begin */
+    int64_t used;               /* in a pass: n_used so far */
 } sl_album;
 
 typedef struct sl_pictures {
     const sl_model *model;
     sl_type type;               /* of the cache */
-    sl_kv_layer *kv;            /* [n_layer], of capacity n_pages; only the layers that look at pictures have any */
+    sl_kv_layer *kv;            /* [n_layer], of capacity n_pages; only the layers that look at pictures have any, or the first has rows */
     int64_t n_pages;
     sl_picture_place *places;   /* [n] */
     size_t n;
@@ -44,12 +48,13 @@ sl_status sl_pictures_init(sl_pictures *pictures, const sl_model *model, sl_type
 void sl_pictures_free(sl_pictures *pictures);
 /* Encodes one more, for a sequence. `cancel` as in sl_plan_run. On failure nothing has changed. */
 sl_status sl_pictures_add(sl_pictures *pictures, uint32_t seq, const sl_image *image, const atomic_int *cancel);
-/* The tokens of a sequence from `length` on are taken back. unplace: their pictures wait again. forget: they are gone; those that wait, too, if waiting is 1. */
-void sl_pictures_unplace(sl_pictures *pictures, uint32_t seq, size_t length);
-void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, size_t length, int waiting);
+/* The tokens of a sequence from `length` on are taken back; tokens[length] are left. unplace: their pictures wait again. forget: they are gone; those that wait, too,
+ * if waiting is 1. A picture that keeps some of its tokens stays, and waits for the others. */
+void sl_pictures_unplace(sl_pictures *pictures, uint32_t seq, const int32_t *tokens, size_t length);
+void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, const int32_t *tokens, size_t length, int waiting);
 /* Sequence `to` holds those of the first `length` tokens of `from`, instead of its own. On failure nothing has changed. */
-sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, size_t length);
-/* Pictures of a sequence, and how many of them wait for their token. */
+sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, const int32_t *tokens, size_t length);
+/* Pictures of a sequence, and how many tokens may follow that take something of them. */
 size_t sl_pictures_count(const sl_pictures *pictures, uint32_t seq);
 size_t sl_pictures_waiting(const sl_pictures *pictures, uint32_t seq);
 /* Bytes of keys and values: of all pictures that are held, and of one of the largest; and what is held besides while that one is encoded. */
@@ -64,8 +69,8 @@ typedef struct sl_looking {
     const uint32_t *seqs;                       /* [n_seq] */
     size_t n_seq;
 } sl_looking;
-/* What they see; image tokens among them take the next pictures of their sequence that wait (there are enough: checked before). ranges[2 * n] and marks[n]
- * are filled. Returns 1 if any token sees a picture. looked: the pass has succeeded, the pictures have their tokens. */
+/* What they see; image tokens among them take the next pictures of their sequence that wait, or the next vectors (there are enough: checked before). ranges[2 * n] and
+ * marks[n] are filled: 1, or 1 + the row of the vector. Returns 1 if any token has to do with a picture. looked: the pass has succeeded, the pictures have their tokens. */
 int sl_pictures_look(sl_pictures *pictures, const sl_looking *looking, int32_t *ranges, int32_t *marks);
 void sl_pictures_looked(sl_pictures *pictures, const uint32_t *seqs, size_t n_seq);
 /* The sight of a pass: what sl_pictures_look filled, or for planning (ranges NULL) the largest that may come. */

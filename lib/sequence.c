@@ -107,13 +107,13 @@ static void cut(sl_session *s, sl_sequence *seq, size_t length)
 void sl_sequence_rewind_to(sl_session *s, uint32_t seq, size_t length)
 {
     cut(s, &s->seqs[seq], length);
-    sl_pictures_forget(&s->pictures, seq, length, 1);
+    sl_pictures_forget(&s->pictures, seq, s->seqs[seq].tokens, length, 1);
 }
 
 void sl_sequence_step_back(sl_session *s, uint32_t seq, size_t length)
 {
     cut(s, &s->seqs[seq], length);
-    sl_pictures_unplace(&s->pictures, seq, length);
+    sl_pictures_unplace(&s->pictures, seq, s->seqs[seq].tokens, length);
 }
 
 size_t sl_sequence_match(sl_session *s, uint32_t seq, const sl_token *ids, size_t n_ids)
@@ -123,7 +123,7 @@ size_t sl_sequence_match(sl_session *s, uint32_t seq, const sl_token *ids, size_
     while (n < q->length && n + 1 < n_ids && q->tokens[n] == ids[n])
         n++;
     cut(s, q, n);
-    sl_pictures_forget(&s->pictures, seq, n, 0);
+    sl_pictures_forget(&s->pictures, seq, q->tokens, n, 0);
     return n;
 }
 
@@ -133,7 +133,7 @@ sl_status sl_sequence_copy(sl_session *s, uint32_t from, uint32_t to, size_t len
 {
     const sl_sequence *source = &s->seqs[from];
     sl_sequence *target = &s->seqs[to];
-    SL_TRY(sl_pictures_copy(&s->pictures, from, to, length));
+    SL_TRY(sl_pictures_copy(&s->pictures, from, to, source->tokens, length));
     cut(s, target, 0);
     memcpy(target->tokens, source->tokens, length * sizeof *target->tokens);
     target->length = length;

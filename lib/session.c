@@ -161,7 +161,7 @@ static sl_status check(sl_session *s, const sl_feed *feed)
         const sl_token id = feed->ids[i];
         if (id < 0 || (uint32_t)id >= hp->n_token)
             return sl_fail(SL_ERR_RANGE, "session: token %d at index %zu, the vocabulary has %u", id, i, hp->n_token);
-        if ((uint32_t)id < hp->n_vocab)
+        if ((uint32_t)id < hp->n_vocab && id != hp->vision.token)
             continue;
         if (s->seqs[sl_feed_seq(feed, i)].n_new++ == sl_pictures_waiting(&s->pictures, sl_feed_seq(feed, i)))
             return sl_fail(SL_ERR_STATE, "session: the image token at index %zu has no picture; add it to the session first", i);

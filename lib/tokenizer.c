@@ -357,3 +357,17 @@ sl_status sl_vocab_encode(const sl_vocab *vocab, const char *text, size_t length
         return sl_fail(SL_ERR_BUFFER, "encode: the text has %zu ids, there is room for %zu", out.count, capacity);
     return SL_OK;
 }
+
+sl_token sl_vocab_spelled(const sl_vocab *vocab, const char *text, size_t length)
+{
+    sl_token id[1];
+    sl_token_info info = { .size = sizeof info };
+    char sentence[SL_SENTENCE_BYTES];
+    size_t n;
+    sl_sentence_keep(sentence);
+    if (sl_vocab_encode(vocab, text, length, SL_ENCODE_PARSE_SPECIAL, id, 1, &n) == SL_OK && n == 1 && sl_vocab_token(vocab, id[0], &info) == SL_OK
+        && (info.kind == SL_TOKEN_CONTROL || info.kind == SL_TOKEN_USER_DEFINED) && info.length == length && memcmp(info.text, text, length) == 0)
+        return id[0];
+    sl_sentence_restore(sentence);
+    return SL_TOKEN_NONE;
+}

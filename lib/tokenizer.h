@@ -20,6 +20,8 @@ sl_status sl_vocab_encode(const sl_vocab *vocab, const char *text, size_t length
 sl_status sl_vocab_decode(const sl_vocab *vocab, const sl_token *ids, size_t n_ids, uint32_t flags, char *text, size_t capacity, size_t *length);
 sl_status sl_vocab_token(const sl_vocab *vocab, sl_token id, sl_token_info *out);   /* fills the whole current structure */
 sl_token sl_vocab_special(const sl_vocab *vocab, const char *role);
+/* The token that this text spells: a control token or a user-defined one. SL_TOKEN_NONE if the vocabulary has none. */
+sl_token sl_vocab_spelled(const sl_vocab *vocab, const char *text, size_t length);
 int sl_vocab_is_end(const sl_vocab *vocab, sl_token id);
 
 /* Streaming decoder over a vocabulary, see sl_decoder in the public header. */

@@ -11,6 +11,7 @@ int cpu_any_accepts(const sl_impl *self, void *device, const sl_op_args *args)
 const sl_impl cpu_impls_generic[] = {
     SL_ROW(OP_GET_ROWS, { SL_OP_GET_ROWS, "get_rows/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_get_rows_run, NULL },)
     SL_ROW(OP_TAKE_ROWS, { SL_OP_TAKE_ROWS, "take_rows/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_take_rows_run, NULL },)
+    SL_ROW(OP_PUT_ROWS, { SL_OP_PUT_ROWS, "put_rows/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_put_rows_run, NULL },)
     SL_ROW(OP_COPY_TO, { SL_OP_COPY_TO, "copy_to/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_copy_to_run, NULL },)
     SL_ROW(OP_SCALE, { SL_OP_SCALE, "scale/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_scale_run, NULL },)
     SL_ROW(OP_ROPE_ANGLES, { SL_OP_ROPE_ANGLES, "rope_angles/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_rope_angles_run, NULL },)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* rows.c - choosing rows: of a matrix by token id (decoded), of activations by index. One task per row, or part of a long one. */
+/* rows.c - choosing rows: of a matrix by token id (decoded), of activations by index, and putting some in the place of others. One task per row, or part of a
+ * long one. */
 #include "cpu.h"
 
 #include <string.h>
@@ -45,4 +46,24 @@ sl_status cpu_take_rows_run(const sl_impl *self, void *device, const sl_op_args 
     (void)self;
     job j = { device, args, (args->src[0].ne[0] + PIECE - 1) / PIECE };
     return cpu_parallel(device, (size_t)(j.per_row * args->dst.ne[1]), take_piece, &j);
+}
+
+static sl_status put_row(void *arg, size_t task, unsigned thread)
+{
+    const job *j = arg;
+    const sl_tensor *from = &j->args->src[0];
+    const int64_t mark = ((const int32_t *)j->args->src[1].data)[task];
+    (void)thread;
+    if (mark < 0 || mark > from->ne[1])
+        return sl_fail(SL_ERR_RANGE, "put_rows: row %lld of %lld", (long long)mark - 1, (long long)from->ne[1]);
+    if (mark)
+        memcpy(cpu_row(&j->args->dst, (int64_t)task), cpu_row(from, mark - 1), (size_t)from->ne[0] * sizeof(float));
+    return SL_OK;
+}
+
+sl_status cpu_put_rows_run(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    (void)self;
+    job j = { device, args, 1 };
+    return cpu_parallel(device, (size_t)args->dst.ne[1], put_row, &j);
 }

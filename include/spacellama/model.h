@@ -149,7 +149,7 @@ typedef struct sl_model_info {
     const char *vision;         /**< layout of the image part, and what the loader decided about it and why: one sentence, lives as long as the model; "" if there is none */
     uint32_t tile_side;         /**< pixels along a tile's side, 0: the model takes no pictures */
     uint32_t max_tiles;         /**< tiles that a picture is cut into at most */
-    int32_t image_token;        /**< the token that stands for a picture, or SL_TOKEN_NONE */
+    int32_t image_token;        /**< the token that stands for a picture, or for one vector of it (sl_image_encode()), or SL_TOKEN_NONE */
     uint32_t reserved;          /**< 0 */
 } sl_model_info;
 

@@ -45,6 +45,11 @@ SL_API void sl_session_free(sl_session *session);
  *  Since 0.1. */
 SL_API sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows);
 
+/** The ids that stand for a picture in a text: the image token of Llama 3.2 Vision; for Llama 4 as many image tokens (sl_model_info.image_token) as the picture has vectors, between the
+ *  tokens that mark tiles, rows and ends. sl_chat_encode() puts them where a picture is a part of a message. Writes at most `capacity` ids and sets *n_ids to the
+ *  number of all; SL_ERR_BUFFER if that is more (ids may be NULL when capacity is 0). SL_ERR_UNSUPPORTED if the model takes no pictures. Any thread. Since 0.1. */
+SL_API sl_status sl_image_encode(const sl_model *model, const sl_image *image, sl_token *ids, size_t capacity, size_t *n_ids);
+
 /** Encodes a picture and keeps what the text will look at. The picture belongs to the next image token (sl_model_info.image_token) that
  *  sl_session_eval() or sl_generate() appends and that has none yet: pictures are added in the order of their tokens, before them. An image token without
  *  a picture is SL_ERR_STATE, and the session is unchanged. SL_ERR_UNSUPPORTED if the model takes no pictures; SL_ERR_NOMEM, SL_ERR_CANCELLED:

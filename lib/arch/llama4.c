@@ -2,9 +2,17 @@
 /* arch/llama4.c - Llama 4: most layers attend inside chunks of positions, every few layers see everything and do not turn by position; experts beside a
  * shared one, chosen by the raw score, whose sigmoid scales what they see. As in Meta's reference (llama-models, models/llama4); docs/models/llama4.md. */
 #include "arith.h"
+#include "image.h"
+#include "kv.h"
 #include "llama.h"
+#include "vision/vit.h"
 
 #include <stdio.h>
+#include <string.h>
+
+/* Tokens around the vectors of a picture. */
+enum { START, END, WHOLE, NEXT_TILE, NEXT_ROW, N_TOKENS };
+static const char *const token_texts[N_TOKENS] = { "<|image_start|>", "<|image_end|>", "<|image|>", "<|tile_x_separator|>", "<|tile_y_separator|>" };
 
 typedef struct layer {
     sl_llama_layer llama;                           /* attention; the dense part, or norm and experts */
@@ -16,13 +24,58 @@ typedef struct llama4 {
     layer *layers;                                  /* [n_layer] */
     sl_tensor ones[SL_MAX_DEVICES];                 /* F32 [d_head]: norms of queries and keys have no weights */
     sl_tensor tune[SL_MAX_DEVICES];                 /* F64 [2]: sl_op_temper */
+    sl_vit encoder;                                 /* of files with pictures */
+    sl_token tokens[N_TOKENS];
 } llama4;
 
 /* What files do not say: Llama 4 has chunks of 8192, a temperature that rises by 0.1 ln every 8192 positions, and every fourth layer sees everything. */
 enum { CHUNK = 8192, TURN_STEP = 4, UNNORMED_EXPERTS = 128 };
 static const double temperature[2] = { 8192, 0.1 };
 
+/* ---- layouts ---- */
+
+static int has_tensor(const sl_model *model, const char *name) { return sl_parts_find(&model->parts, name, NULL) != NULL; }
+
+static sl_status llama4_layout(sl_model *model, const sl_model_options *options)
+{
+    sl_layout *layout = &model->layout;
+    *layout = (sl_layout) { 0 };
+    (void)options;
+    if (!model->parts.projector) {
+        snprintf(layout->sentence, sizeof layout->sentence, has_tensor(model, "v.patch_embedding.weight")
+                 ? "one file" : "text part only: for pictures the projector file is needed");
+        return SL_OK;
+    }
+    sl_text kind;
+    char quoted[SL_QUOTE_BYTES];
+    static const char key[] = "clip.projector_type";
+    SL_TRY(sl_gguf_text(&model->parts.parts[model->parts.projector].gguf, key, &kind));
+    if (kind.length != 6 || memcmp(kind.data, "llama4", 6))
+        return sl_fail(SL_ERR_UNSUPPORTED, "key %s: '%s', the projector file of another model", key, sl_quote(quoted, kind.data, kind.length));
+    snprintf(layout->sentence, sizeof layout->sentence, "two files");
+    return SL_OK;
+}
+
 /* ---- hyper-parameters ---- */
+
+/* The encoder's numbers, and the token that stands for one of its vectors. */
+static sl_status read_vision(sl_model *model)
+{
+    static const char patch[] = "<|patch|>";
+    const size_t part = model->parts.projector;
+    sl_hparams *hp = &model->hp;
+    uint32_t width = hp->n_embd;
+    if (!part && !has_tensor(model, "v.patch_embedding.weight"))
+        return SL_OK;
+    SL_TRY(sl_vit_read(&hp->vision, &model->parts, part, part ? "clip" : "llama4"));
+    const sl_status status = sl_gguf_u32(&model->parts.parts[part].gguf, "clip.vision.projection_dim", &width);
+    if (status != SL_OK && status != SL_ERR_MISSING)
+        return status;
+    if (width != hp->n_embd)
+        return sl_fail(SL_ERR_SHAPE, "key clip.vision.projection_dim: vectors of %u for a text of %u, the projector file of another model", width, hp->n_embd);
+    hp->vision.token = model->vocab ? sl_vocab_spelled(model->vocab, patch, sizeof patch - 1) : SL_TOKEN_NONE;
+    return hp->vision.token == SL_TOKEN_NONE ? sl_fail(SL_ERR_MISSING, "vocabulary: no token %s, which stands for vectors of pictures", patch) : SL_OK;
+}
 
 static sl_status llama4_read(sl_model *model)
 {
@@ -30,6 +83,7 @@ static sl_status llama4_read(sl_model *model)
     const sl_gguf *gguf = &model->parts.parts[0].gguf;
     sl_hparams *hp = &model->hp;
     uint32_t window = 1;
+    hp->vision.token = SL_TOKEN_NONE;
     int norm = hp->n_expert != UNNORMED_EXPERTS;
     sl_status status = sl_gguf_bool(gguf, "llama4.use_qk_norm", &norm);
     if (status != SL_OK && status != SL_ERR_MISSING)
@@ -41,7 +95,7 @@ static sl_status llama4_read(sl_model *model)
     hp->chunk = window ? hp->chunk ? hp->chunk : CHUNK : 0;
     if (hp->n_expert && !hp->n_ff_expert)
         return sl_fail(SL_ERR_MISSING, "key llama4.expert_feed_forward_length: missing");
-    return SL_OK;
+    return read_vision(model);
 }
 
 static int has_experts(const sl_hparams *hp, int l) { return hp->n_expert && hp->expert_step && (l + 1) % (int)hp->expert_step == 0; }
@@ -74,6 +128,15 @@ static sl_status bind_constants(sl_loader *loader, const sl_hparams *hp, llama4 
     return status == SL_OK ? sl_loader_constant(loader, SL_TYPE_F64, 2, temperature, m->tune) : status;
 }
 
+static sl_status bind_vision(sl_loader *loader, llama4 *m)
+{
+    const sl_vocab *vocab = sl_loader_model(loader)->vocab;
+    for (int i = 0; i < N_TOKENS; i++)
+        if ((m->tokens[i] = sl_vocab_spelled(vocab, token_texts[i], strlen(token_texts[i]))) == SL_TOKEN_NONE)
+            return sl_fail(SL_ERR_MISSING, "vocabulary: no token %s, which pictures need", token_texts[i]);
+    return sl_vit_bind(loader, &m->encoder);
+}
+
 static sl_status llama4_bind(sl_loader *loader, void **weights)
 {
     const sl_hparams *hp = sl_loader_hparams(loader);
@@ -90,14 +153,16 @@ static sl_status llama4_bind(sl_loader *loader, void **weights)
         else
             SL_TRY(sl_llama_bind_dense(loader, l, &m->layers[l].llama));
     }
-    return SL_OK;
+    return hp->vision.max_tiles ? bind_vision(loader, m) : SL_OK;
 }
 
 static void llama4_free(void *weights, const sl_mem *mem)
 {
     llama4 *m = weights;
-    if (m)
-        sl_mem_free(mem, m->layers);
+    if (!m)
+        return;
+    sl_vit_free(&m->encoder, mem);
+    sl_mem_free(mem, m->layers);
     sl_mem_free(mem, m);
 }
 
@@ -145,6 +210,10 @@ static sl_tensor llama4_forward(sl_pass *p, const sl_model *model, const sl_batc
     const sl_hparams *hp = &model->hp;
     sl_tensor angles[SL_MAX_DEVICES] = { 0 };
     sl_tensor x = sl_op_get_rows(p, &m->frame.token_embd, b->ids);          /* [n_embd, n_tok] */
+    if (b->sight) {
+        x = sl_pass_move(p, x, model->layer_device[0]);
+        sl_op_put_rows(p, x, sl_kv_rows(&b->sight->kv[0]), b->sight->marks[p->device]);
+    }
     for (int l = 0; l < (int)hp->n_layer; l++) {
         const layer *y = &m->layers[l];
         x = sl_pass_move(p, x, model->layer_device[l]);
@@ -169,7 +238,37 @@ static sl_tensor llama4_head(sl_pass *p, const sl_model *model, sl_tensor hidden
     return sl_llama_head(p, &model->hp, &((const llama4 *)model->weights)->frame, hidden);
 }
 
+static sl_tensor llama4_encode(sl_pass *p, const sl_model *model, const sl_picture *picture)
+{
+    return sl_vit_encode(p, &model->hp, &((const llama4 *)model->weights)->encoder, picture);
+}
+
+static sl_status put_tile(const sl_model *model, sl_status (*put)(void *, int32_t), void *user)
+{
+    for (uint32_t i = 0; i < model->hp.vision.n_vector; i++)
+        SL_TRY(put(user, model->hp.vision.token));
+    return SL_OK;
+}
+
+/* Rows of tiles, each closed; the whole picture behind them, or alone. */
+static sl_status llama4_spell(const sl_model *model, uint32_t width, uint32_t height, sl_status (*put)(void *, int32_t), void *user)
+{
+    const sl_token *tokens = ((const llama4 *)model->weights)->tokens;
+    sl_tiling tiling;
+    SL_TRY(sl_tiling_choose(&tiling, width, height, model->hp.vision.tile_side, model->hp.vision.max_tiles));
+    SL_TRY(put(user, tokens[START]));
+    for (int32_t row = 0; tiling.tiles_high * tiling.tiles_wide > 1 && row < tiling.tiles_high; row++)
+        for (int32_t column = 1; column <= tiling.tiles_wide; column++) {
+            SL_TRY(put_tile(model, put, user));
+            SL_TRY(put(user, tokens[column < tiling.tiles_wide ? NEXT_TILE : NEXT_ROW]));
+        }
+    SL_TRY(put(user, tokens[WHOLE]));
+    SL_TRY(put_tile(model, put, user));
+    return put(user, tokens[END]);
+}
+
 const sl_arch sl_arch_llama4 = {
     .name = "llama4", .defaults = { .expert_step = 1, .rope_base = 500000.0f, .rope_attn_factor = 1.0f },
-    .read = llama4_read, .bind = llama4_bind, .free = llama4_free, .forward = llama4_forward, .head = llama4_head,
+    .layout = llama4_layout, .read = llama4_read, .bind = llama4_bind, .free = llama4_free, .forward = llama4_forward, .head = llama4_head,
+    .encode = llama4_encode, .spell = llama4_spell,
 };

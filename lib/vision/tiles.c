@@ -5,6 +5,7 @@
 
 #include "arith.h"
 #include "image.h"
+#include "vision/keys.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,14 +14,8 @@
 
 enum { KEY_BYTES = 128, PAD_TO = 8 };
 
-typedef struct vision_row {
-    const char *suffix;
-    size_t offset;
-    uint32_t most, fallback;        /* fallback 0: the key is needed */
-} vision_row;
-
 #define V(member) offsetof(sl_vision, member)
-static const vision_row vision_rows[] = {
+static const sl_vision_row vision_rows[] = {
     { "block_count", V(n_layer), SL_LIMIT_LAYERS, 0 },
     { "global.block_count", V(n_layer_global), SL_LIMIT_LAYERS, 0 },
     { "embedding_length", V(n_embd), 65536, 1280 },
@@ -31,28 +26,6 @@ static const vision_row vision_rows[] = {
     { "max_num_tiles", V(max_tiles), SL_MAX_TILES, 4 },
     { "num_channels", V(n_channel), 3, 3 },
 };
-
-static sl_status read_numbers(sl_vision *v, const sl_gguf *gguf, const char *prefix)
-{
-    char key[KEY_BYTES];
-    for (size_t i = 0; i < sizeof vision_rows / sizeof *vision_rows; i++) {
-        const vision_row *row = &vision_rows[i];
-        uint32_t value = row->fallback;
-        snprintf(key, sizeof key, "%s.vision.%s", prefix, row->suffix);
-        sl_status status = sl_gguf_u32(gguf, key, &value);
-        if (status != SL_OK && (status != SL_ERR_MISSING || !row->fallback))
-            return status;
-        if (!value || value > row->most)
-            return sl_fail(SL_ERR_RANGE, "key %s: %u, must be 1 to %u", key, value, row->most);
-        memcpy((char *)v + row->offset, &value, sizeof value);
-    }
-    v->epsilon = 1e-5f;
-    snprintf(key, sizeof key, "%s.vision.attention.layer_norm_epsilon", prefix);
-    sl_status status = sl_gguf_f32(gguf, key, &v->epsilon);
-    if (status != SL_OK && status != SL_ERR_MISSING)
-        return status;
-    return v->epsilon >= 0.0f && v->epsilon <= 1.0f ? SL_OK : sl_fail(SL_ERR_RANGE, "key %s: outside its range", key);
-}
 
 /* Which layers' inputs the projector sees. */
 static sl_status read_kept(sl_vision *v, const sl_gguf *gguf, const char *prefix)
@@ -78,35 +51,13 @@ static sl_status read_kept(sl_vision *v, const sl_gguf *gguf, const char *prefix
     return SL_OK;
 }
 
-/* Numbers read from an optional array of three. */
-static sl_status read_colours(float out[3], const sl_gguf *gguf, const char *prefix, const char *suffix, int divisor)
-{
-    char key[KEY_BYTES];
-    snprintf(key, sizeof key, "%s.vision.%s", prefix, suffix);
-    const sl_gguf_kv *kv = sl_gguf_find(gguf, key);
-    if (!kv)
-        return SL_OK;
-    if (kv->value.type != SL_META_ARRAY || (kv->value.element_type != SL_META_F32 && kv->value.element_type != SL_META_F64))
-        return sl_fail(SL_ERR_TYPE, "key %s: not an array of floats", key);
-    if (kv->value.count != 3)
-        return sl_fail(SL_ERR_SHAPE, "key %s: %llu numbers, not 3", key, (unsigned long long)kv->value.count);
-    for (int i = 0; i < 3; i++) {
-        double x;
-        SL_TRY(sl_gguf_value_float(&kv->value, (uint64_t)i, &x));
-        if (!(x >= -1e3 && x <= 1e3) || (divisor && x < 1e-6))
-            return sl_fail(SL_ERR_RANGE, "key %s: element %d is outside its range", key, i);
-        out[i] = (float)x;
-    }
-    return SL_OK;
-}
-
 sl_status sl_tiles_read(sl_vision *v, const sl_gguf *gguf, const char *prefix)
 {
-    *v = (sl_vision) { .mean = { 0.48145466f, 0.4578275f, 0.40821073f }, .deviation = { 0.26862954f, 0.26130258f, 0.27577711f } };
-    SL_TRY(read_numbers(v, gguf, prefix));
+    *v = (sl_vision) { .epsilon = 1e-5f, .mean = { 0.48145466f, 0.4578275f, 0.40821073f }, .deviation = { 0.26862954f, 0.26130258f, 0.27577711f } };
+    SL_TRY(sl_vision_numbers(v, gguf, prefix, vision_rows, sizeof vision_rows / sizeof *vision_rows));
+    SL_TRY(sl_vision_real(gguf, prefix, "attention.layer_norm_epsilon", 0, 1, &v->epsilon));
     SL_TRY(read_kept(v, gguf, prefix));
-    SL_TRY(read_colours(v->mean, gguf, prefix, "image_mean", 0));
-    SL_TRY(read_colours(v->deviation, gguf, prefix, "image_std", 1));
+    SL_TRY(sl_vision_colours(v, gguf, prefix));
     if (v->patch_side > v->tile_side || v->tile_side % v->patch_side)
         return sl_fail(SL_ERR_RANGE, "key %s.vision.patch_size: patches of %u do not fill tiles of %u", prefix, v->patch_side, v->tile_side);
     if (v->n_channel != 3)

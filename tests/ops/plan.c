@@ -56,6 +56,9 @@ static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor v
     X(TAKE_ROWS, sl_op_take_rows(pass, I(24, 5, 1, 1), I(3, 1, 1, 1))) \
     X(TAKE_ROWS, sl_op_take_rows(pass, F(24, 5, 1, 1), F(3, 1, 1, 1))) \
     X(TAKE_ROWS, sl_op_take_rows(pass, F(24, 5, 1, 1), I(3, 2, 1, 1))) \
+    X(PUT_ROWS, sl_op_put_rows(pass, F(24, 5, 1, 1), F(23, 3, 1, 1), I(5, 1, 1, 1))) \
+    X(PUT_ROWS, sl_op_put_rows(pass, F(24, 5, 1, 1), F(24, 3, 1, 1), I(4, 1, 1, 1))) \
+    X(PUT_ROWS, sl_op_put_rows(pass, F(24, 5, 1, 1), F(24, 3, 1, 1), F(5, 1, 1, 1))) \
     X(RMS_NORM, sl_op_rms_norm(pass, F(24, 5, 1, 1), F(23, 1, 1, 1), 0)) \
     X(RMS_NORM, sl_op_rms_norm(pass, F(24, 5, 1, 1), F(24, 5, 1, 1), 0)) \
     X(RMS_NORM, sl_op_rms_norm(pass, I(24, 5, 1, 1), F(24, 1, 1, 1), 0)) \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* GET_ROWS of every matrix type, TAKE_ROWS: exact, so byte by byte. */
+/* GET_ROWS of every matrix type, TAKE_ROWS, PUT_ROWS: exact, so byte by byte. */
 #include "ops_harness.h"
 #include "random_blocks.h"
 
@@ -64,6 +64,36 @@ static void takes_rows(void **state)
     }
 }
 
+/* Rows of x, n of them, in whose place some of the n_rows others stand. */
+static void put(sl_pass *pass, void *user, void *out)
+{
+    const pick *p = user;
+    sl_tensor x = ops_input(pass, SL_TYPE_F32, p->n_in, p->n, 1, 1, p->x), others = ops_input(pass, SL_TYPE_F32, p->n_in, p->n_rows, 1, 1, p->x + p->n * p->n_in);
+    sl_op_put_rows(pass, x, others, sl_pass_input(pass, SL_TYPE_I32, p->n, p->ids));
+    sl_pass_output(pass, x, out);
+}
+
+static void puts_rows(void **state)
+{
+    (void)state;
+    uint64_t random = 5;
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        pick p = { .n_in = 19, .n_rows = 23, .n = counts[i] };
+        float *x = ops_random((size_t)(p.n_in * (p.n + p.n_rows)), 1, &random), got[67 * 19];
+        p.x = x;
+        for (int64_t k = 0; k < p.n; k++)
+            p.ids[k] = k % 3 ? (int32_t)random_below(&random, 24) : 0;
+        p.ids[p.n - 1] = 23;
+        const ops_case c = { "put_rows", put, &p, NULL, 0, (size_t)(p.n * p.n_in) * sizeof(float) };
+        ops_run(&c, got);
+        for (int64_t k = 0; k < p.n; k++)
+            assert_memory_equal(got + k * p.n_in, x + (p.ids[k] ? p.n + p.ids[k] - 1 : k) * p.n_in, (size_t)p.n_in * sizeof(float));
+        p.ids[0] = i % 2 ? 24 : -1;
+        ops_run_fails(&c, 0, SL_ERR_RANGE, "put_rows: row");
+        free(x);
+    }
+}
+
 /* Rows that are tables of their own. */
 static void takes_long_rows(void **state)
 {
@@ -101,6 +131,6 @@ static int finish(void **state) { return (void)state, ops_finish("rows"); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(gets_rows), cmocka_unit_test(takes_rows), cmocka_unit_test(takes_long_rows), cmocka_unit_test(rows_that_are_not_there) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(gets_rows), cmocka_unit_test(takes_rows), cmocka_unit_test(puts_rows), cmocka_unit_test(takes_long_rows), cmocka_unit_test(rows_that_are_not_there) };
     return cmocka_run_group_tests_name("rows", tests, ops_prepare, finish);
 }

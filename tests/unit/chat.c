@@ -107,7 +107,7 @@ static sl_status write_talk(const struct talk *t, const char *format, sl_token i
     const sl_chat_row *row = sl_chat_row_find(format);
     if (!row)
         fail_msg("no format %s", format);
-    return sl_chat_write(vocabulary.vocab, &memory, row, image, t->messages, t->n, options ? options : &usual, ids, capacity, n);
+    return sl_chat_write(vocabulary.vocab, &memory, row, image, NULL, t->messages, t->n, options ? options : &usual, ids, capacity, n);
 }
 
 /* `wanted` NULL: the format refuses the conversation. */
@@ -350,7 +350,7 @@ static void misuse(void **state)
     REFUSED(SL_ERR_ARGUMENT, o.reserved = 1);
     REFUSED(SL_ERR_LIMIT, o.date = long_date);
     talk_of(&t, "u:Q");
-    assert_int_equal(sl_chat_write(vocabulary.vocab, &memory, sl_chat_row_at(0), IMAGE, NULL, 1, &usual, ids, MAX_IDS, &n), SL_ERR_ARGUMENT);
+    assert_int_equal(sl_chat_write(vocabulary.vocab, &memory, sl_chat_row_at(0), IMAGE, NULL, NULL, 1, &usual, ids, MAX_IDS, &n), SL_ERR_ARGUMENT);
 }
 
 /* Structures of a program made for a library that knows more: what it leaves 0 is of no account, what it sets cannot be ignored. */
@@ -366,11 +366,11 @@ static void longer_structures(void **state)
         messages[i].message = (sl_chat_message) { sizeof messages[0], "user", &parts[0].part, 2 };
         messages[i].more = 0;
     }
-    assert_int_equal(sl_chat_write(vocabulary.vocab, &memory, sl_chat_row_find("llama3"), IMAGE, &messages[0].message, 2, &usual, ids, MAX_IDS, &n), SL_OK);
+    assert_int_equal(sl_chat_write(vocabulary.vocab, &memory, sl_chat_row_find("llama3"), IMAGE, NULL, &messages[0].message, 2, &usual, ids, MAX_IDS, &n), SL_OK);
     assert_int_equal(n, ids_of(want, "{<|begin_of_text|>}" TURN("user", "QR") TURN("user", "QR") OPEN));
     assert_memory_equal(ids, want, n * sizeof *ids);
     parts[1].more[1] = 1;
-    assert_int_equal(sl_chat_write(vocabulary.vocab, &memory, sl_chat_row_find("llama3"), IMAGE, &messages[0].message, 2, &usual, ids, MAX_IDS, &n), SL_ERR_UNSUPPORTED);
+    assert_int_equal(sl_chat_write(vocabulary.vocab, &memory, sl_chat_row_find("llama3"), IMAGE, NULL, &messages[0].message, 2, &usual, ids, MAX_IDS, &n), SL_ERR_UNSUPPORTED);
 }
 
 /* A vocabulary that lacks tokens: some a format cannot do without, others are words then. */
@@ -384,9 +384,9 @@ static void missing_tokens(void **state)
     size_t n;
     assert_int_equal(vocab_make_bytes(&plain, NULL, "llama-bpe", NULL, tokens, 3, NULL, 0), SL_OK);
     talk_of(&t, "u:Q");
-    assert_int_equal(sl_chat_write(plain.vocab, &memory, sl_chat_row_find("llama3"), SL_TOKEN_NONE, t.messages, t.n, &usual, ids, MAX_IDS, &n), SL_ERR_MISSING);
+    assert_int_equal(sl_chat_write(plain.vocab, &memory, sl_chat_row_find("llama3"), SL_TOKEN_NONE, NULL, t.messages, t.n, &usual, ids, MAX_IDS, &n), SL_ERR_MISSING);
     assert_non_null(strstr(sl_last_error(), "<|eot_id|>"));
-    assert_int_equal(sl_chat_write(plain.vocab, &memory, sl_chat_row_find("chatml"), SL_TOKEN_NONE, t.messages, t.n, &usual, ids, MAX_IDS, &n), SL_OK);
+    assert_int_equal(sl_chat_write(plain.vocab, &memory, sl_chat_row_find("chatml"), SL_TOKEN_NONE, NULL, t.messages, t.n, &usual, ids, MAX_IDS, &n), SL_OK);
     assert_int_equal(n, ids_of(want, "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n"));
     assert_memory_equal(ids, want, n * sizeof *ids);
     assert_null(sl_chat_recognise(plain.vocab, (sl_text) { NULL, 0 }));
@@ -404,7 +404,7 @@ static void no_memory(void **state)
     for (sl_status status = SL_ERR_NOMEM; status != SL_OK; fail++) {
         counting c = { .fail_at = fail, .fail_for = 1 };
         sl_mem mem = counting_mem(&c);
-        status = sl_chat_write(vocabulary.vocab, &mem, sl_chat_row_find("llama3"), IMAGE, t.messages, t.n, &usual, ids, MAX_IDS, &n);
+        status = sl_chat_write(vocabulary.vocab, &mem, sl_chat_row_find("llama3"), IMAGE, NULL, t.messages, t.n, &usual, ids, MAX_IDS, &n);
         assert_true(status == SL_OK || status == SL_ERR_NOMEM);
         assert_true(status == SL_OK || !n);
         assert_int_equal(c.live_blocks, 0);

@@ -100,7 +100,7 @@ static void check_text(const struct family *f, const struct json *c, const sl_ch
     sl_token ids[MAX_IDS];
     char text[2 * MAX_IDS];
     size_t n_ids, length, n_control = 0, n_wanted;
-    sl_status status = sl_chat_write(bytes.vocab, &memory, sl_chat_row_find(f->format), SL_TOKEN_NONE, messages, n, options, ids, MAX_IDS, &n_ids);
+    sl_status status = sl_chat_write(bytes.vocab, &memory, sl_chat_row_find(f->format), SL_TOKEN_NONE, NULL, messages, n, options, ids, MAX_IDS, &n_ids);
     if (!rendered) {
         if (status == SL_OK)
             fail_msg("%s: %s: not refused", f->name, json_text(c, "conversation"));
@@ -128,7 +128,7 @@ static void check_ids(const struct family *f, const vocab_test *v, const struct 
     size_t n_ids, n_want;
     if (!rendered || strstr(json_text(c, "conversation"), "template words"))
         return;
-    if (sl_chat_write(v->vocab, &memory, sl_chat_row_find(f->format), SL_TOKEN_NONE, messages, n, options, ids, MAX_IDS, &n_ids) != SL_OK)
+    if (sl_chat_write(v->vocab, &memory, sl_chat_row_find(f->format), SL_TOKEN_NONE, NULL, messages, n, options, ids, MAX_IDS, &n_ids) != SL_OK)
         fail_msg("%s: %s: %s", f->name, json_text(c, "conversation"), sl_last_error());
     assert_int_equal(sl_vocab_encode(v->vocab, rendered->text, rendered->length, SL_ENCODE_PARSE_SPECIAL, want, MAX_IDS, &n_want), SL_OK);
     if (n_ids != n_want || memcmp(ids, want, n_ids * sizeof *ids))
@@ -198,7 +198,7 @@ static void check_prompt(const sl_vocab *vocab, const struct json *wanted, const
         parts[messages[1].n_parts++] = length ? (sl_chat_part) { sizeof *parts, user, length, NULL } : (sl_chat_part) { sizeof *parts, NULL, 0, (const sl_image *)(const void *)&some };
         user += length ? length : 1;
     }
-    assert_int_equal(sl_chat_write(vocab, &memory, sl_chat_row_find("llama3"), image, messages + !system, 2 - (size_t)!system, &usual, ids, MAX_IDS, &n), SL_OK);
+    assert_int_equal(sl_chat_write(vocab, &memory, sl_chat_row_find("llama3"), image, NULL, messages + !system, 2 - (size_t)!system, &usual, ids, MAX_IDS, &n), SL_OK);
     assert_int_equal(n, wanted->length);
     for (const struct json *e = wanted->child; e; e = e->next, i++)
         assert_int_equal(ids[i], (int)e->number);
@@ -213,7 +213,7 @@ static void prompts_with_pictures(void **state)
     vocab_test v;
     unsigned char *data = fixture_load("mllama-tiny/model-f32.gguf", &size);
     assert_int_equal(vocab_open(&v, NULL, data, size, NULL), SL_OK);
-    assert_int_equal(sl_chat_token(v.vocab, "<|image|>", 9), image);
+    assert_int_equal(sl_vocab_spelled(v.vocab, "<|image|>", 9), image);
     for (size_t i = 0; i < COUNT(prompts); i++)
         check_prompt(v.vocab, json_get(json_get(json_get(manifest, "cases"), prompts[i].name), "tokens"), prompts[i].system, prompts[i].user, image);
     assert_ptr_equal(sl_chat_recognise(v.vocab, (sl_text) { NULL, 0 }), sl_chat_row_find("llama3"));

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/* Pictures of Llama 4 against the reference data: pixels, every stage of the encoder, logits and greedy continuations. */
+#define FOLDER "llama4-tiny/"
+#include "loader.h"
+#include "mllama_reference.h"
+#include "vision/vit.h"
+
+static const struct { const char *text, *projector, *suffix; } files[] = {
+    { "model-f32.gguf", "mmproj-f32.gguf", "" }, { "model-f16.gguf", "mmproj-f16.gguf", "-f16" },
+};
+
+/* ---- pixels ---- */
+
+/* Pixels [side, side, 3, tile] of all tiles and, behind several, of the whole picture squeezed into one; for free(). */
+static float *all_pixels(const sl_vision *v, const sl_image *image, size_t *n_tile)
+{
+    const size_t tile = 3 * (size_t)v->tile_side * v->tile_side;
+    const sl_tiling whole = { 1, 1, 1, (int32_t)v->tile_side, (int32_t)v->tile_side };
+    sl_tiling tiling;
+    OK(sl_tiling_choose(&tiling, image->width, image->height, v->tile_side, v->max_tiles));
+    *n_tile = (size_t)(tiling.tiles_high * tiling.tiles_wide);
+    float *pixels = malloc((*n_tile + 1) * tile * sizeof *pixels);
+    OK(sl_image_tiles(image, &tiling, v->tile_side, v->mean, v->deviation, pixels));
+    if (*n_tile > 1) {
+        OK(sl_image_tiles(image, &whole, v->tile_side, v->mean, v->deviation, pixels + *n_tile * tile));
+        ++*n_tile;
+    }
+    return pixels;
+}
+
+static void pixels(void **state)
+{
+    (void)state;
+    sl_model *model = model_of(files[0].text, files[0].projector);
+    for (const struct json *e = json_get(manifest, "images")->child; e; e = e->next) {
+        size_t n_tile;
+        sl_image *image = picture(e->key);
+        npy exact = load(e->key, "pixels");
+        float *got = all_pixels(&model->hp.vision, image, &n_tile);
+        assert_int_equal(n_tile, json_number(e, "tiles_with_overview", 0));
+        assert_int_equal(exact.dims[0], n_tile);
+        expect(e->key, "pixels", farthest(exact.data, got, exact.count), pixels_bound);
+        free(got);
+        free(exact.block);
+        sl_image_free(image);
+    }
+    sl_model_free(model);
+}
+
+/* ---- the encoder, stage by stage ---- */
+
+typedef struct stages {
+    sl_vit encoder;
+    int64_t n_tile;
+    float *patches, *layers, *adapted, *vectors;        /* [.., tile] */
+} stages;
+
+static void run_stages(sl_pass *p, const sl_model *model, const void *what)
+{
+    const stages *s = what;
+    const sl_vision *v = &model->hp.vision;
+    const int64_t pixels_of = 3 * (int64_t)v->patch_side * v->patch_side;
+    const sl_picture picture = { .patches = sl_view_slots(sl_view_heads(sl_pass_input(p, SL_TYPE_F32, pixels_of * v->n_patch * s->n_tile, s->patches), pixels_of)) };
+    for (int64_t t = 0; t < s->n_tile; t++) {
+        sl_tensor x = sl_vit_layers(p, v, &s->encoder, sl_view_tokens(picture.patches, t * v->n_patch, v->n_patch));
+        sl_pass_output(p, x, s->layers + t * v->n_embd * v->n_patch);
+        sl_pass_output(p, sl_vit_adapt(p, v, &s->encoder, x), s->adapted + t * v->n_adapter * v->n_vector);
+    }
+    sl_pass_output(p, sl_vit_encode(p, &model->hp, &s->encoder, &picture), s->vectors);
+}
+
+static void fill_patches(stages *s, const sl_vision *v, const float *from)
+{
+    const size_t side = v->tile_side, P = v->patch_side, per_side = side / P, n = (size_t)s->n_tile * 3 * side * side;
+    for (size_t i = 0; i < n; i++) {
+        const size_t x = i % side, y = i / side % side, c = i / side / side % 3, t = i / side / side / 3;
+        s->patches[((((t * per_side + y / P) * per_side + x / P) * 3 + c) * P + y % P) * P + x % P] = from[i];
+    }
+}
+
+static void compare_stage(const char *stem, const char *what, const float *got)
+{
+    if (!is_there(stem, what))
+        return;
+    npy exact = load(stem, what);
+    expect(stem, what, farthest(exact.data, got, exact.count), states_bound);
+    free(exact.block);
+}
+
+static void encode_picture(sl_model *model, stages *s, const char *stem, const char *name)
+{
+    const sl_vision *v = &model->hp.vision;
+    const sl_device *d = &model->devices[0];
+    sl_plan plan;
+    void *arena = NULL;
+    npy from = load(name, "pixels");
+    s->n_tile = (int64_t)from.dims[0];
+    const size_t n_tile = from.dims[0];
+    s->patches = malloc(from.count * sizeof(float)), s->layers = malloc(n_tile * v->n_embd * v->n_patch * sizeof(float));
+    s->adapted = malloc(n_tile * v->n_adapter * v->n_vector * sizeof(float)), s->vectors = malloc(n_tile * model->hp.n_embd * v->n_vector * sizeof(float));
+    fill_patches(s, v, from.data);
+    OK(sl_plan_make(&plan, model, run_stages, s));
+    OK(d->backend->alloc(d->handle, plan.arena[0], &arena));
+    OK(sl_plan_run(&plan, model, &arena, run_stages, s, NULL));
+    compare_stage(stem, "encoder", s->layers);
+    compare_stage(stem, "adapter", s->adapted);
+    compare_stage(stem, "vectors", s->vectors);
+    d->backend->free(d->handle, arena, plan.arena[0]);
+    sl_plan_free(&plan);
+    free(s->patches), free(s->layers), free(s->adapted), free(s->vectors);
+    free(from.block);
+}
+
+static void encoder_stages(void **state)
+{
+    (void)state;
+    stages s = { .n_tile = 0 };
+    sl_model_options o = SL_MODEL_OPTIONS_INIT;
+    sl_model *model;
+    char projector[1024];
+    snprintf(projector, sizeof projector, "%s", path_of(files[0].projector));
+    o.in_place = 1, o.n_threads = 2, o.projector = projector;       /* the files stay open: the encoder is bound once more */
+    OK(sl_model_load(&model, path_of(files[0].text), &o));
+    sl_loader loader = { .model = model, .options = &o };
+    OK(sl_vit_bind(&loader, &s.encoder));
+    OK(sl_loader_place(&loader));
+    sl_loader_close(&loader);
+    unsigned n = 0;
+    for (const struct json *c = json_get(manifest, "cases")->child; c; c = c->next)
+        for (const struct json *e = json_get(c, "images") ? json_get(c, "images")->child : NULL; e; e = e->next, n++)
+            encode_picture(model, &s, c->key, e->text);
+    assert_int_equal(n, 3);
+    sl_vit_free(&s.encoder, &model->mem);
+    sl_model_free(model);
+}
+
+/* ---- logits ---- */
+
+/* Rows of all positions, with tokens in batches of `n_batch`; for free(). */
+static float *all_rows(sl_model *model, const story *s, uint32_t n_batch)
+{
+    const sl_session_options o = { .size = sizeof o, .cache_type = "f32", .n_ctx = 512, .n_batch = n_batch };
+    float *rows = malloc(s->n_ids * model->hp.n_vocab * sizeof *rows);
+    sl_session *session;
+    OK(sl_session_create(&session, model, &o));
+    for (size_t i = 0; i < s->n_images; i++)
+        OK(sl_session_add_image(session, s->images[i]));
+    OK(sl_session_eval(session, s->ids, s->n_ids, rows, s->n_ids));
+    assert_int_equal(sl_session_images(session), s->n_images);
+    sl_session_free(session);
+    return rows;
+}
+
+static void follow(sl_model *model, const story *s, const struct json *greedy)
+{
+    sl_session *session = open_session(model, s);
+    float *row = malloc(model->hp.n_vocab * sizeof *row);
+    OK(sl_session_eval(session, s->ids, s->n_ids, row, 1));
+    for (const struct json *g = greedy->child; g; g = g->next) {
+        sl_token best = 0;
+        for (uint32_t i = 1; i < model->hp.n_vocab; i++)
+            best = row[i] > row[best] ? (sl_token)i : best;
+        assert_int_equal(best, (sl_token)g->number);
+        OK(sl_session_eval(session, &best, 1, row, 1));
+    }
+    sl_session_free(session);
+    free(row);
+}
+
+static void logits(void **state)
+{
+    (void)state;
+    unsigned n = 0;
+    for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+        sl_model *model = model_of(files[f].text, files[f].projector);
+        for (const struct json *c = json_get(manifest, "cases")->child; c; c = c->next) {
+            char what[32], greedy[32];
+            snprintf(what, sizeof what, "logits%s", files[f].suffix);
+            snprintf(greedy, sizeof greedy, "greedy%s", files[f].suffix);
+            if (!json_get(c, "images") || !is_there(c->key, what))
+                continue;
+            story s = tell(c->key);
+            npy exact = load(c->key, what);
+            float *rows = all_rows(model, &s, 50), *others = all_rows(model, &s, 7);
+            assert_int_equal(exact.dims[0], s.n_ids);
+            expect(c->key, what, farthest(exact.data, rows, exact.count), logits_bound);
+            assert_memory_equal(rows, others, exact.count * sizeof *rows);
+            follow(model, &s, json_get(c, greedy));
+            free(rows), free(others), free(exact.block);
+            forget(&s);
+            n++;
+        }
+        sl_model_free(model);
+    }
+    assert_int_equal(n, 4);
+}
+
+/* ---- the tokens of a picture ---- */
+
+/* What sl_image_encode() writes stands in the prompts of the reference. */
+static void spelling(void **state)
+{
+    (void)state;
+    sl_model *model = model_of(files[0].text, files[0].projector);
+    for (const struct json *c = json_get(manifest, "cases")->child; c; c = c->next) {
+        if (!json_get(c, "images"))
+            continue;
+        story s = tell(c->key);
+        sl_token ids[MOST_IDS];
+        size_t n, at = 0;
+        assert_int_equal(sl_image_encode(model, s.images[0], NULL, 0, &n), SL_ERR_BUFFER);
+        OK(sl_image_encode(model, s.images[0], ids, MOST_IDS, &n));
+        while (at < s.n_ids && s.ids[at] != ids[0])
+            at++;
+        assert_true(at + n <= s.n_ids);
+        assert_memory_equal(s.ids + at, ids, n * sizeof *ids);
+        forget(&s);
+    }
+    sl_model_free(model);
+}
+
+/* ---- going back ---- */
+
+/* Back into the middle of a picture and on, from any place, gives the same bytes; before it, the picture is gone. */
+static void rewinds(void **state)
+{
+    (void)state;
+    sl_model *model = model_of(files[0].text, files[0].projector);
+    story s = tell("image-wide");
+    const size_t n_vocab = model->hp.n_vocab;
+    float *rows = all_rows(model, &s, 50), *again = malloc(s.n_ids * n_vocab * sizeof *again);
+    sl_session *session = open_session(model, &s);
+    OK(sl_session_eval(session, s.ids, s.n_ids, NULL, 0));
+    for (size_t at = s.n_ids - 1; at > 18; at -= 5) {       /* the first vector stands at position 18 */
+        size_t kept;
+        OK(sl_session_keep_prefix(session, s.ids, at + 1, &kept));
+        assert_int_equal(kept, at);
+        OK(sl_session_eval(session, s.ids + at, s.n_ids - at, again, s.n_ids - at));
+        assert_memory_equal(again, rows + at * n_vocab, (s.n_ids - at) * n_vocab * sizeof *again);
+        assert_int_equal(sl_session_images(session), 1);
+    }
+    OK(sl_session_rewind(session, 18));
+    assert_int_equal(sl_session_images(session), 0);
+    assert_int_equal(sl_session_eval(session, s.ids + 18, 1, NULL, 0), SL_ERR_STATE);
+    OK(sl_session_add_image(session, s.images[0]));
+    OK(sl_session_eval(session, s.ids + 18, s.n_ids - 18, again, 1));
+    assert_memory_equal(again, rows + (s.n_ids - 1) * n_vocab, n_vocab * sizeof *again);
+    sl_session_free(session);
+    free(rows), free(again);
+    forget(&s);
+    sl_model_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(pixels), cmocka_unit_test(encoder_stages), cmocka_unit_test(logits), cmocka_unit_test(spelling), cmocka_unit_test(rewinds) };
+    return cmocka_run_group_tests_name("llama4_vision", tests, prepare, clean);
+}
