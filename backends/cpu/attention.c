@@ -2,12 +2,10 @@
 /* attention.c - queries and the pages of a cache: causal attention, and the loop that attention to spans (span_attention.c) shares with it.
  *
  * A page holds 64 keys of one key/value head, so that a query meets 64 keys in lanes, and their values, so that a weight meets d_head elements in lanes. A page
- * is one block of the definition: per block the maximum, the sum and the weighted values, joined to the blocks before it in ascending order. A task is some
- * query heads that share a key/value head, of neighbouring tokens: they meet each page together, so that a page comes from memory, and its numbers are
- * converted, once for several of them. */
+ * is one block of the definition: per block the maximum, the sum and the weighted values, joined to the blocks before it in ascending order. A task is up to
+ * 48 query heads that share a key/value head, of neighbouring tokens: they meet each page together, so that a page comes from memory, and its numbers are
+ * converted, once for all of them. */
 #include "cpu.h"
-
-enum { MAX_QUERIES = 48 };
 
 typedef struct job {
     const sl_op_args *args;
@@ -28,10 +26,11 @@ int cpu_attention_accepts(const sl_impl *self, void *device, const sl_op_args *a
 }
 
 /* Per thread: what kernels scribble on, and prepared queries. */
-enum { WORK_BYTES = CPU_ATTENTION_WORK * SL_PAGE_KEYS * sizeof(float) };
+static size_t work_bytes(const cpu_attention_kernel *kernel, int64_t d_head) { return kernel->work_bytes ? (kernel->work_bytes(d_head) + 63) / 64 * 64 : 0; }
 static size_t scratch_per_thread(const cpu_attention_kernel *kernel, const sl_op_args *args)
 {
-    return WORK_BYTES + (kernel->prepare ? MAX_QUERIES * cpu_query_bytes(args->src[0].ne[0]) : 0);
+    const int64_t d = args->src[0].ne[0];
+    return work_bytes(kernel, d) + (kernel->prepare ? (CPU_ATTENTION_QUERIES + CPU_ATTENTION_SPARE) * cpu_query_bytes(d) : 0);
 }
 
 size_t cpu_attention_scratch(const sl_impl *self, void *device, const sl_op_args *args)
@@ -76,7 +75,7 @@ static int look_all(view *views, int n, const int32_t *spans, int64_t start)
 
 static int64_t page_of(const view *v, int64_t block) { return v->pages ? v->pages[block] : block; }
 
-/* Queries that see the same keys of the same page, whatever their sequence, meet them together. */
+/* Queries that see keys of the same page, whatever their sequence, meet it together. */
 static void meet(const job *j, int64_t head_kv, int64_t block, cpu_query *queries, const view *views, int n, void *work)
 {
     const sl_tensor *k = &j->args->src[1], *v = &j->args->src[2];
@@ -85,11 +84,13 @@ static void meet(const job *j, int64_t head_kv, int64_t block, cpu_query *querie
         if (!views[i].visible)
             continue;
         const int64_t page = page_of(&views[i], block);
-        while (end < n && end - i < CPU_ATTENTION_QUERIES && views[end].visible == views[i].visible && page_of(&views[end], block) == page)
+        while (end < n && views[end].visible && page_of(&views[end], block) == page)
             end++;
+        for (int t = i; t < end; t++)
+            queries[t].visible = views[t].visible;
         const void *keys = (const char *)k->data + (size_t)page * k->stride[3] + (size_t)head_kv * k->stride[2];
         const void *values = (const char *)v->data + (size_t)page * v->stride[3] + (size_t)head_kv * v->stride[2];
-        j->kernel->block(j->args->src[0].ne[0], end - i, queries + i, keys, values, views[i].visible, j->args->value, work);
+        j->kernel->block(j->args->src[0].ne[0], end - i, queries + i, keys, values, j->args->value, work);
     }
 }
 
@@ -106,7 +107,7 @@ static sl_status start_queries(const job *j, int64_t head_kv, int64_t first, int
         const int64_t tok = (first + i) / j->group, row = tok * a->src[0].ne[1] + head_kv * j->group + (first + i) % j->group;
         const int32_t *range = j->spans ? j->ranges + 2 * tok : NULL;
         views[i] = range ? (view) { NULL, range[0], range[0], range[1], 0 } : (view) { j->pages + j->n_table * (j->seqs ? j->seqs[tok] : 0), chunk_start(a->number, j->positions[tok]), 0, j->positions[tok] + 1, 0 };
-        queries[i] = (cpu_query) { cpu_row(&a->src[0], row), (float *)cpu_row(&a->dst, row), sl_float(0xff800000u), 0.0f };
+        queries[i] = (cpu_query) { cpu_row(&a->src[0], row), (float *)cpu_row(&a->dst, row), sl_float(0xff800000u), 0.0f, 0 };
         if (j->kernel->prepare) {
             char *to = prepared + (size_t)i * cpu_query_bytes(d);
             if (j->kernel->prepare(d, queries[i].q, to))
@@ -141,14 +142,18 @@ static sl_status attend(void *arg, size_t task, unsigned thread)
     const int64_t head_kv = (int64_t)task / j->tasks_per_head, first = (int64_t)task % j->tasks_per_head * j->per_task, left = j->n_query - first;
     const int n = (int)(left < j->per_task ? left : j->per_task);
     char *work = (char *)a->scratch + thread * scratch_per_thread(j->kernel, a);
-    cpu_query queries[MAX_QUERIES];
-    view views[MAX_QUERIES];
-    SL_TRY(start_queries(j, head_kv, first, n, queries, views, work + WORK_BYTES));
+    cpu_query queries[CPU_ATTENTION_QUERIES];
+    view views[CPU_ATTENTION_QUERIES];
+    SL_TRY(start_queries(j, head_kv, first, n, queries, views, work + work_bytes(j->kernel, a->src[0].ne[0])));
     int64_t first_page;
     const int64_t n_page = pages_to_meet(j, views, n, &first_page);
+    if (j->kernel->begin)
+        j->kernel->begin();
     for (int64_t i = first_page; i < n_page; i++)
         if (look_all(views, n, j->spans, i * SL_PAGE_KEYS))
             meet(j, head_kv, i, queries, views, n, work);
+    if (j->kernel->end)
+        j->kernel->end();
     for (int i = 0; i < n; i++) {
         const float r = queries[i].sum == 0.0f ? 0.0f : 1.0f / queries[i].sum;        /* 0: nothing seen, o is 0 */
         for (int64_t e = 0; e < a->dst.ne[0]; e++)
@@ -157,14 +162,26 @@ static sl_status attend(void *arg, size_t task, unsigned thread)
     return SL_OK;
 }
 
-/* Large tasks use a page often, small ones feed all threads; whatever the cut, the bits are the same. */
-static int64_t queries_per_task(const cpu_device *device, const cpu_attention_kernel *kernel, int64_t n_query, int64_t n_head_kv)
+/* At least as many keys as any query sees, and one. */
+static int64_t keys_to_meet(const job *j)
 {
-    const int64_t n_threads = device->n_threads;
-    int64_t n = kernel->n_query < MAX_QUERIES ? kernel->n_query : MAX_QUERIES;
-    while (n > CPU_ATTENTION_QUERIES && (n_query + n - 1) / n * n_head_kv < 4 * n_threads)
-        n -= CPU_ATTENTION_QUERIES;
-    while (n > 1 && (n_query + n - 1) / n * n_head_kv < n_threads)
+    int64_t n = 1;
+    if (j->spans)
+        return j->args->src[1].ne[3] * SL_PAGE_KEYS + 1;
+    for (int64_t t = 0; t < j->args->src[0].ne[2]; t++)
+        n = j->positions[t] + 1 > n ? j->positions[t] + 1 : n;
+    return n;
+}
+
+/* Large tasks use a page often, small ones feed all threads and hear of cancelling within milliseconds; whatever the cut, the bits are the same. Sizes in whole
+ * groups of the kernel as long as there are several. */
+static int64_t queries_per_task(const job *j, const cpu_device *device, int64_t n_head_kv)
+{
+    const int64_t n_threads = device->n_threads, group = j->kernel->group, most = ((int64_t)1 << 23) * group / (keys_to_meet(j) * j->args->src[0].ne[0]);
+    int64_t n = 8 * group < CPU_ATTENTION_QUERIES ? 8 * group : CPU_ATTENTION_QUERIES;
+    while (n > group && (n > most || (j->n_query + n - 1) / n * n_head_kv < 4 * n_threads))
+        n -= group;
+    while (n > 1 && (j->n_query + n - 1) / n * n_head_kv < n_threads)
         n /= 2;
     return n;
 }
@@ -174,7 +191,7 @@ static sl_status attend_all(job *j, void *device)
     const sl_tensor *q = &j->args->src[0], *k = &j->args->src[1];
     j->group = q->ne[1] / k->ne[2];
     j->n_query = j->group * q->ne[2];
-    j->per_task = queries_per_task(device, j->kernel, j->n_query, k->ne[2]);
+    j->per_task = queries_per_task(j, device, k->ne[2]);
     j->tasks_per_head = (j->n_query + j->per_task - 1) / j->per_task;
     return cpu_parallel(device, (size_t)(j->tasks_per_head * k->ne[2]), attend, j);
 }

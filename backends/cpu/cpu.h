@@ -140,19 +140,22 @@ typedef struct cpu_rope_kernel { cpu_rope_fn *rope; } cpu_rope_kernel;
 typedef struct cpu_layer_norm_kernel { cpu_layer_norm_fn *layer_norm; } cpu_layer_norm_kernel;
 typedef struct cpu_gelu_kernel { cpu_gelu_fn *gelu; } cpu_gelu_kernel;
 typedef struct cpu_add_gated_kernel { cpu_add_gated_fn *add_gated; } cpu_add_gated_kernel;
-/* ATTENTION, SPAN_ATTENTION: n <= CPU_ATTENTION_QUERIES queries meet the keys j of one page whose bit in `visible` (not 0) is set; memory of the others may hold
- * anything. k and v: a page of one head as lib/kv.h says; q: the query, or what `prepare` made of it. Scores, maximum and sums of the block as docs/numerics.md
- * says for the type; each query t's sums max[t], sum[t], o[t] are joined with it: M = max(max, m), a = exp(max - M), c = exp(m - M),
- * sum = fma(l, c, sum * a), o = fma(o_block, c, o * a). Before the first block they are -infinity, 0 and 0. `work`: CPU_ATTENTION_WORK lines to scribble on,
- * 64-byte aligned. */
-enum { CPU_ATTENTION_QUERIES = 6, CPU_ATTENTION_WORK = 3 * CPU_ATTENTION_QUERIES };
-typedef struct cpu_query { const void *q; float *o, max, sum; } cpu_query;
+/* ATTENTION, SPAN_ATTENTION: n <= CPU_ATTENTION_QUERIES queries meet one page, each the keys j of it whose bit in its `visible` (not 0) is set; memory of keys
+ * that none of them sees may hold anything. k and v: a page of one head as lib/kv.h says; q: the query, or what `prepare` made of it, which for all n lies one
+ * behind the other, with room for CPU_ATTENTION_SPARE more. Scores, maximum and sums of the block as docs/numerics.md says for the type; each query's sums max,
+ * sum, o are joined with it: M = max(max, m), a = exp(max - M), c = exp(m - M), sum = fma(l, c, sum * a), o = fma(o_block, c, o * a). Before the first block
+ * they are -infinity, 0 and 0. */
+enum { CPU_ATTENTION_QUERIES = 48, CPU_ATTENTION_SPARE = 15 };
+typedef struct cpu_query { const void *q; float *o, max, sum; uint64_t visible; } cpu_query;
 typedef struct cpu_attention_kernel {
     sl_type cache_type;
-    int n_query;                /* queries of one task */
+    int group;                                  /* queries that it takes at once: tasks are made of whole groups */
     /* A query of n numbers to cpu_query_bytes(n) bytes; 1 if one is not finite. NULL: as it is. */
     int (*prepare)(int64_t n, const float *q, void *to);
-    void (*block)(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, uint64_t visible, float scale, float (*work)[SL_PAGE_KEYS]);
+    size_t (*work_bytes)(int64_t d_head);       /* what `block` scribbles on, 64-byte aligned; NULL: nothing */
+    void (*block)(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work);
+    void (*begin)(void);                        /* by a thread before its blocks, and after them; NULL if nothing is to be done */
+    void (*end)(void);
 } cpu_attention_kernel;
 static inline size_t cpu_query_bytes(int64_t d_head) { return (size_t)(d_head + 31) / 32 * 32 * sizeof(float); }
 

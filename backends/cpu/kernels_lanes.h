@@ -17,6 +17,8 @@
  *   f_rotate(x, angles)                ROPE of LANES / 2 pairs
  *   f_top(a, b)                        the larger of |a| and |b| by their bits, so that NaN and infinity win
  *   f_store_int8(to, x)                LANES integers to the nearest of x, ties to even
+ *   f_most(a)                          the largest of all lanes; if one is NaN, that or any other
+ *   f_halve(s)                         the registers of 16 sums to one: halves are added, 16 to 8 to 4 to 2 to 1 (cpu_halve)
  *   f_int(a)                           dwords to float
  *   PIN(v)                             an empty asm that v goes through, in order: compilers reassociate sums until they run out of registers
  * and what kernels_cache.h names.
@@ -480,9 +482,10 @@ CPU_KERNEL cpu_add_gated_kernel kernel_add_gated = { add_gated };
 CPU_KERNEL cpu_add_kernel kernel_add = { add };
 CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
 CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };
-CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, 48, NULL, attention_f32 }, kernel_attention_f16 = { SL_TYPE_F16, 48, NULL, attention_f16 };
-CPU_KERNEL cpu_attention_kernel kernel_attention_bf16 = { SL_TYPE_BF16, 48, prepare_bf16, attention_bf16 };
-CPU_KERNEL cpu_attention_kernel kernel_attention_q8_0 = { SL_TYPE_Q8_0, 48, quantize_a32, attention_q8_0 };
+CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, GROUP, NULL, attention_work, attention_f32, NULL, NULL };
+CPU_KERNEL cpu_attention_kernel kernel_attention_f16 = { SL_TYPE_F16, GROUP, NULL, attention_work, attention_f16, NULL, NULL };
+CPU_KERNEL cpu_attention_kernel kernel_attention_bf16 = { SL_TYPE_BF16, GROUP, prepare_bf16, attention_work, attention_bf16, NULL, NULL };
+CPU_KERNEL cpu_attention_kernel kernel_attention_q8_0 = { SL_TYPE_Q8_0, GROUP, quantize_a32, attention_work, attention_q8_0, NULL, NULL };
 
 #define LANES_IMPLS(level, text)                                                                                                                   \
     SL_ROW(TYPE_F32, CPU_FLOAT_IMPLS(F32, f32, level, text, kernel_f32))                                                                           \

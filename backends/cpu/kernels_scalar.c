@@ -187,10 +187,10 @@ static void softmax(uint64_t visible, float scale, int b16, float p[SL_PAGE_KEYS
 }
 
 /* Scores to p, all other keys 0; the query's maximum and sum joined. *a, *c: the factors of its o and of the block's. */
-static void join_weights(cpu_query *t, uint64_t visible, float scale, int b16, float p[SL_PAGE_KEYS], float *a, float *c)
+static void join_weights(cpu_query *t, float scale, int b16, float p[SL_PAGE_KEYS], float *a, float *c)
 {
     float m, l;
-    softmax(visible, scale, b16, p, &m, &l);
+    softmax(t->visible, scale, b16, p, &m, &l);
     const float most = t->max > m ? t->max : m;
     *a = sl_exp(t->max - most);
     *c = sl_exp(m - most);
@@ -199,17 +199,17 @@ static void join_weights(cpu_query *t, uint64_t visible, float scale, int b16, f
 }
 
 #define ATTENTION(stem)                                                                                                                            \
-    static void attention_##stem(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, uint64_t visible, float scale,           \
-                                 float (*work)[SL_PAGE_KEYS])                                                                                      \
+    static void attention_##stem(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)                 \
     {                                                                                                                                              \
         (void)work;                                                                                                                                \
         for (cpu_query *t = queries; t < queries + n; t++) {                                                                                       \
+            const uint64_t visible = t->visible;                                                                                                   \
             float p[SL_PAGE_KEYS] = { 0 }, a, c;                                                                                                   \
             for (int64_t d = 0; d < d_head; d++)                                                                                                   \
                 for (int j = 0; j < SL_PAGE_KEYS; j++)                                                                                             \
                     if (is_visible(visible, j))                                                                                                    \
                         p[j] = sl_fma(((const float *)t->q)[d], load_##stem(k, SL_PAGE_KEYS * d + j), p[j]);                                       \
-            join_weights(t, visible, scale, 0, p, &a, &c);                                                                                         \
+            join_weights(t, scale, 0, p, &a, &c);                                                                                         \
             for (int64_t d = 0; d < d_head; d++) {                                                                                                 \
                 float o = 0.0f;                                                                                                                    \
                 for (int j = 0; j < SL_PAGE_KEYS; j++)                                                                                             \
@@ -255,15 +255,16 @@ static float bf16_value(int64_t d_head, const float p[SL_PAGE_KEYS], const uint1
     return o;
 }
 
-static void attention_bf16(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, uint64_t visible, float scale, float (*work)[SL_PAGE_KEYS])
+static void attention_bf16(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)
 {
     (void)work;
     for (cpu_query *t = queries; t < queries + n; t++) {
+        const uint64_t visible = t->visible;
         float p[SL_PAGE_KEYS] = { 0 }, a, c;
         for (int j = 0; j < SL_PAGE_KEYS; j++)
             if (is_visible(visible, j))
                 p[j] = bf16_score(d_head, t->q, k, j);
-        join_weights(t, visible, scale, 1, p, &a, &c);
+        join_weights(t, scale, 1, p, &a, &c);
         for (int64_t d = 0; d < d_head; d++)
             t->o[d] = sl_fma(bf16_value(d_head, p, v, d, visible), c, t->o[d] * a);
     }
@@ -285,15 +286,16 @@ static float q8_0_score(int64_t d_head, const sl_block_a32 *q, const uint8_t *k,
     return s;
 }
 
-static void attention_q8_0(int64_t d_head, int n, cpu_query *queries, const void *k, const void *values, uint64_t visible, float scale, float (*work)[SL_PAGE_KEYS])
+static void attention_q8_0(int64_t d_head, int n, cpu_query *queries, const void *k, const void *values, float scale, void *work)
 {
     (void)work;
     for (cpu_query *t = queries; t < queries + n; t++) {
+        const uint64_t visible = t->visible;
         float p[SL_PAGE_KEYS] = { 0 }, a, c;
         for (int j = 0; j < SL_PAGE_KEYS; j++)
             if (is_visible(visible, j))
                 p[j] = q8_0_score(d_head, t->q, k, j);
-        join_weights(t, visible, scale, 0, p, &a, &c);
+        join_weights(t, scale, 0, p, &a, &c);
         for (int64_t d = 0; d < d_head; d++) {
             const uint8_t *v = (const uint8_t *)values + d / 32 * CPU_Q8_BYTES;
             float o = 0.0f;
@@ -322,8 +324,9 @@ CPU_KERNEL cpu_add_gated_kernel kernel_add_gated = { add_gated };
 CPU_KERNEL cpu_add_kernel kernel_add = { add };
 CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };
 CPU_KERNEL cpu_rope_kernel kernel_rope = { rope };
-CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, 1, NULL, attention_f32 }, kernel_attention_f16 = { SL_TYPE_F16, 1, NULL, attention_f16 };
-CPU_KERNEL cpu_attention_kernel kernel_attention_bf16 = { SL_TYPE_BF16, 1, prepare_bf16, attention_bf16 }, kernel_attention_q8_0 = { SL_TYPE_Q8_0, 1, quantize_a32, attention_q8_0 };
+CPU_KERNEL cpu_attention_kernel kernel_attention_f32 = { SL_TYPE_F32, 1, NULL, NULL, attention_f32, NULL, NULL }, kernel_attention_f16 = { SL_TYPE_F16, 1, NULL, NULL, attention_f16, NULL, NULL };
+CPU_KERNEL cpu_attention_kernel kernel_attention_bf16 = { SL_TYPE_BF16, 1, prepare_bf16, NULL, attention_bf16, NULL, NULL };
+CPU_KERNEL cpu_attention_kernel kernel_attention_q8_0 = { SL_TYPE_Q8_0, 1, quantize_a32, NULL, attention_q8_0, NULL, NULL };
 
 #define ROWS_NONE(NAME, stem)
 #define ROWS_F32(NAME, stem) CPU_FLOAT_IMPLS(NAME, stem, LEVEL, LEVEL_TEXT, kernel_##stem)

@@ -8,7 +8,8 @@
 #include "platform.h"
 
 /* Which peak: X(NAME, "name", level). */
-#define PEAKS(X) X(VNNI, "VNNI", CPU_AVX512VNNI) X(AMX_INT8, "AMX int8", CPU_AMX) X(AMX_BF16, "AMX bf16", CPU_AMX) X(FMA, "FP32 FMA", CPU_AVX512)
+#define PEAKS(X) X(VNNI, "VNNI", CPU_AVX512VNNI) X(AMX_INT8, "AMX int8", CPU_AMX) X(AMX_BF16, "AMX bf16", CPU_AMX) X(FMA, "FP32 FMA", CPU_AVX512) \
+    X(FMA_AVX2, "FP32 FMA of avx2", CPU_AVX2)
 enum {
 #define PEAK_ENUM(name, text, level) PEAK_##name,
     PEAKS(PEAK_ENUM)
@@ -37,21 +38,24 @@ __attribute__((target("avx512f,avx512vnni"))) static double peak_vnni(void)
     return PEAK_STEPS * PEAK_CHAINS * 64.0 / (double)(sl_clock_ns() - start);
 }
 
-__attribute__((target("avx512f"))) static double peak_fma(void)
-{
-    __m512 s[PEAK_CHAINS], v = _mm512_set1_ps(0.5f);
-    for (int i = 0; i < PEAK_CHAINS; i++)
-        s[i] = v;
-    const uint64_t start = sl_clock_ns();
-    for (int k = 0; k < PEAK_STEPS; k++) {
-        _Pragma("GCC unroll 12") for (int i = 0; i < PEAK_CHAINS; i++)
-            s[i] = _mm512_fmadd_ps(s[i], v, v);
-        __asm__ volatile("" : "+v"(v));
+#define PEAK_FMA_OF(name, isa, type, set, product, macs)                                                                                            \
+    __attribute__((target(isa))) static double name(void)                                                                                          \
+    {                                                                                                                                              \
+        type s[PEAK_CHAINS], v = set(0.5f);                                                                                                        \
+        for (int i = 0; i < PEAK_CHAINS; i++)                                                                                                      \
+            s[i] = v;                                                                                                                              \
+        const uint64_t start = sl_clock_ns();                                                                                                      \
+        for (int k = 0; k < PEAK_STEPS; k++) {                                                                                                     \
+            _Pragma("GCC unroll 12") for (int i = 0; i < PEAK_CHAINS; i++)                                                                         \
+                s[i] = product(s[i], v, v);                                                                                                        \
+            __asm__ volatile("" : "+v"(v));                                                                                                        \
+        }                                                                                                                                          \
+        for (int i = 0; i < PEAK_CHAINS; i++)                                                                                                      \
+            __asm__ volatile("" : : "v"(s[i]));                                                                                                    \
+        return PEAK_STEPS * PEAK_CHAINS * (macs) / (double)(sl_clock_ns() - start);                                                                \
     }
-    for (int i = 0; i < PEAK_CHAINS; i++)
-        __asm__ volatile("" : : "v"(s[i]));
-    return PEAK_STEPS * PEAK_CHAINS * 16.0 / (double)(sl_clock_ns() - start);
-}
+PEAK_FMA_OF(peak_fma, "avx512f", __m512, _mm512_set1_ps, _mm512_fmadd_ps, 16.0)
+PEAK_FMA_OF(peak_fma_avx2, "avx2,fma", __m256, _mm256_set1_ps, _mm256_fmadd_ps, 8.0)
 
 /* Four tiles of 16 lines of 64 bytes, and four sums. */
 #define PEAK_TILES(name, product, macs)                                                                                                            \
@@ -80,7 +84,8 @@ PEAK_TILES(peak_amx_bf16, _tile_dpbf16ps, 8192)
 
 static double peak_of(int which)
 {
-    static double (*const peaks[PEAK_COUNT])(void) = { [PEAK_VNNI] = peak_vnni, [PEAK_AMX_INT8] = peak_amx_int8, [PEAK_AMX_BF16] = peak_amx_bf16, [PEAK_FMA] = peak_fma };
+    static double (*const peaks[PEAK_COUNT])(void) = { [PEAK_VNNI] = peak_vnni, [PEAK_AMX_INT8] = peak_amx_int8, [PEAK_AMX_BF16] = peak_amx_bf16, [PEAK_FMA] = peak_fma,
+                                                             [PEAK_FMA_AVX2] = peak_fma_avx2 };
     return peaks[which]();
 }
 #else

@@ -45,6 +45,13 @@ INLINE vf f_top(vf a, vf b)
     const uint32x4_t most = vdupq_n_u32(0x7fffffff);
     return vreinterpretq_f32_u32(vmaxq_u32(vandq_u32(vreinterpretq_u32_f32(a), most), vandq_u32(vreinterpretq_u32_f32(b), most)));
 }
+INLINE float f_most(vf a) { return vmaxvq_f32(a); }
+INLINE float f_halve(const vf s[4])
+{
+    const vf a = vaddq_f32(vaddq_f32(s[0], s[2]), vaddq_f32(s[1], s[3]));
+    const float32x2_t b = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(b, 0) + vget_lane_f32(b, 1);
+}
 INLINE void f_store_int8(int8_t *to, vf x)
 {
     const int16x4_t words = vmovn_s32(vcvtnq_s32_f32(x));

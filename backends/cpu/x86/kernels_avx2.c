@@ -52,6 +52,17 @@ INLINE vf f_top(vf a, vf b)
     const __m256i most = _mm256_set1_epi32(0x7fffffff);
     return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(a), most), _mm256_and_si256(_mm256_castps_si256(b), most)));
 }
+INLINE float f_most(vf a)
+{
+    const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)), c = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+INLINE float f_halve(const vf s[2])
+{
+    const __m256 a = _mm256_add_ps(s[0], s[1]);
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)), c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
 INLINE void f_store_int8(int8_t *to, vf x)
 {
     const __m256i dwords = _mm256_cvtps_epi32(x);

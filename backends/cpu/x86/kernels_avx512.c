@@ -48,6 +48,13 @@ INLINE vf f_top(vf a, vf b)
     const __m512i most = _mm512_set1_epi32(0x7fffffff);
     return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a), most), _mm512_and_si512(_mm512_castps_si512(b), most)));
 }
+INLINE float f_most(vf a) { return _mm512_reduce_max_ps(a); }
+INLINE float f_halve(const vf s[1])
+{
+    const __m256 a = _mm256_add_ps(_mm512_castps512_ps256(s[0]), _mm512_extractf32x8_ps(s[0], 1));
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)), c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
 INLINE void f_store_int8(int8_t *to, vf x) { _mm_storeu_si128((void *)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }
 
 INLINE vi i_load(const void *x) { return _mm512_loadu_si512(x); }
