@@ -108,6 +108,7 @@ static sl_status cpu_open(void **device, const sl_backend_options *options)
     dev->mem = *options->mem;
     dev->log = options->log ? *options->log : (sl_log) { 0 };
     dev->levels = levels;
+    dev->streams = cpu_streams();
     dev->n_threads = options->n_threads ? options->n_threads : sl_cpu_count(0);
     sl_status status = sl_mutex_init(&dev->lock);
     if (status == SL_OK && (status = sl_cond_init(&dev->free)) != SL_OK)

@@ -23,6 +23,8 @@ enum {
 };
 /* Set of levels that this processor has (CPUID and operating system asked afresh; cheap). */
 uint32_t cpu_features(void);
+/* From how many places at once a thread of this processor reads memory fastest: at most CPU_STREAMS. */
+unsigned cpu_streams(void);
 /* `levels` without those whose registers the operating system refuses to this process when asked for them: once granted, they stay so. */
 uint32_t cpu_permitted(uint32_t levels);
 
@@ -47,6 +49,7 @@ typedef struct cpu_device {
     uint32_t levels;                /* allowed by machine and ceiling */
     cpu_pool *pool;                 /* NULL: planning only */
     unsigned n_threads;             /* of the pool, the caller included */
+    unsigned streams;               /* cpu_streams() */
     sl_mutex lock;                  /* around taken */
     sl_cond free;                   /* a pass has ended */
     int taken;                      /* 1 from begin to end of a pass: sessions take turns */
@@ -93,7 +96,7 @@ void cpu_matrix_row(const cpu_device *device, const cpu_matrix *matrix, int64_t 
 /* MATMUL, MATMUL_EXPERT: acc[p][t][16] += panel p (n_in elements of 16 rows) x act[t], for p < n_panel <= CPU_STREAMS and t < m <= CPU_MAX_M; the
  * chain over k continues from acc, which is 64-byte aligned. Panel p begins at panel + p * panel_stride; the panels are walked side by side, because
  * several streams read memory faster than one. act[t]: rows in `form`; where n_in is not whole blocks of it, the last block is filled up with zeros. */
-enum { CPU_MAX_M = 8, CPU_STREAMS = 4 };
+enum { CPU_MAX_M = 16, CPU_STREAMS = 4 };
 typedef void cpu_panel_fn(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,
                           float (*acc)[CPU_MAX_M][CPU_PANEL]);
 /* QUANTIZE: n floats to the blocks of `form`; 1 if a value was not finite. */

@@ -5,7 +5,7 @@
  * its own contiguous share of the range. Every output is one chain over k, so no cut changes a bit. Matrices that are used where they lie in the
  * file are packed piece by piece into scratch and go through the same kernels.
  *
- * With many rows, and a kernel for them, the work is cut as in matmul_wide.c.
+ * With few rows of a packed matrix the work is cut as in matmul_few.c; with many, and a kernel for them, as in matmul_wide.c.
  *
  * By expert: the pairs (slot, token) are sorted by the matrix that they want, and each wanted matrix is a plain product with its pairs. */
 #include "matmul.h"
@@ -28,6 +28,7 @@ typedef struct product {
     cpu_panel_fn *panel;
     const uint8_t *base;        /* of the matrix */
     size_t n_panel, per_task;   /* panels of one matrix, panels of a task */
+    size_t streams;
     size_t n_group, n_block;    /* tasks are numbered: block of rows fastest, then group of panels, then wanted matrix */
     uint8_t *scratch;           /* per thread: a packed piece, then sums of ROW_BLOCK rows */
 } product;
@@ -68,9 +69,9 @@ static void store(const share *s, size_t number, size_t panel, const float *sums
 static void run_packed(const share *s)
 {
     const cpu_matrix *matrix = s->p->matrix;
-    const size_t stride = quotient_up(s->n_panel, CPU_STREAMS);
+    const size_t stride = quotient_up(s->n_panel, s->p->streams);
     const uint8_t *base = s->p->base + (s->matrix * s->p->n_panel + s->panel) * matrix->stride;
-    _Alignas(CPU_LINE) float acc[CPU_STREAMS][CPU_MAX_M][CPU_PANEL];
+    float (*acc)[CPU_MAX_M][CPU_PANEL] = (void *)s->scratch;
     for (size_t i = 0; i < stride; i++) {
         const size_t n_stream = quotient_up(s->n_panel - i, stride);
         for (size_t row = 0; row < s->n_row; row += CPU_MAX_M) {
@@ -78,7 +79,7 @@ static void run_packed(const share *s)
             const uint8_t *act[CPU_MAX_M];
             for (size_t t = 0; t < m; t++)
                 act[t] = act_of(s, row + t);
-            memset(acc, 0, sizeof acc);
+            memset(acc, 0, CPU_FEW_SCRATCH);
             s->p->panel(matrix->n_in, base + i * matrix->stride, stride * matrix->stride, (int)n_stream, act, (int)m, acc);
             for (size_t g = 0; g < n_stream; g++)
                 for (size_t t = 0; t < m; t++)
@@ -144,13 +145,19 @@ static sl_status run_product(const sl_impl *self, cpu_device *device, const cpu_
     const cpu_matrix *matrix = rows->args->weight->handle;
     if (kernel->wide && rows->most >= WIDE_ROWS)
         return cpu_wide_run(kernel->wide, device, rows, rows->args->scratch);
+    if (matrix->packed && !rows->pairs && rows->n_row <= CPU_MAX_M) {
+        const sl_op_args *a = rows->args;
+        const cpu_few few = { .parts = { { matrix, kernel, device->segments[matrix->segment].base, &a->src[0], a->dst.data, a->dst.stride[1] } },
+                              .n_part = 1, .n_row = rows->n_row, .scratch = a->scratch };
+        return cpu_few_run(device, &few);
+    }
     product p = { .rows = *rows, .matrix = matrix, .panel = kernel->panel, .base = device->segments[matrix->segment].base,
-                  .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .scratch = rows->args->scratch };
+                  .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .streams = device->streams, .scratch = rows->args->scratch };
     const size_t steps = CPU_PANEL * (size_t)matrix->n_in * min(rows->most, ROW_BLOCK);
     const size_t by_steps = TASK_STEPS / steps, by_threads = p.n_panel / (TASKS_PER_THREAD * (size_t)device->n_threads);
     size_t per_task = max(1, min(by_steps, by_threads));
     if (rows->most < CPU_MAX_M)
-        per_task = quotient_up(per_task, CPU_STREAMS) * CPU_STREAMS;    /* few rows: memory is the limit, and wants streams */
+        per_task = quotient_up(per_task, device->streams) * device->streams;    /* few rows: memory is the limit, and wants streams */
     p.per_task = min(per_task, p.n_panel);
     p.n_group = quotient_up(p.n_panel, p.per_task);
     p.n_block = quotient_up(rows->most, ROW_BLOCK);

@@ -229,6 +229,7 @@ int main(int argc, char **argv)
     if (sl_mem_init(&mem, NULL) != SL_OK || cpu_pool_create(&device.pool, &mem, o.n_threads) != SL_OK)
         return 1;
     device.mem = mem;
+    device.streams = cpu_streams();
     device.n_threads = cpu_pool_threads(device.pool, &n_worked);
     uint8_t *memory = sl_mem_pages(&mem, o.mib << 20);
     if (!memory)

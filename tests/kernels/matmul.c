@@ -248,7 +248,7 @@ static void set_up(bench_of_work *w, uint64_t *seed, const sl_impl *row, int64_t
     for (int i = 0; i < 2; i++)
         w->matrices[i] = (cpu_matrix) { .type = type, .n_in = n_in, .n_out = n_out, .n_mat = n_mat, .packed = i, .segment = (size_t)i, .stride = i ? panel_bytes : w->row_bytes };
     w->weight = (sl_weight) { .name = "w", .type = type, .form = form_of(row), .n_in = n_in, .n_out = n_out, .n_mat = n_mat };
-    w->device = (cpu_device) { .mem = mem, .n_threads = n_threads, .segments = w->segments, .n_segments = 2 };
+    w->device = (cpu_device) { .mem = mem, .n_threads = n_threads, .streams = 1 + (unsigned)random_below(seed, CPU_STREAMS), .segments = w->segments, .n_segments = 2 };
     assert_int_equal(cpu_pool_create(&w->device.pool, &mem, n_threads), SL_OK);
 }
 
