@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Pictures of Llama 4 against the reference data: pixels, every stage of the encoder, logits and greedy continuations. */
 #define FOLDER "llama4-tiny/"
+#include "gguf_build.h"
 #include "loader.h"
 #include "mllama_reference.h"
 #include "vision/vit.h"
@@ -251,8 +252,165 @@ static void rewinds(void **state)
     sl_model_free(model);
 }
 
+/* ---- one file ---- */
+
+/* Names of projector files, and those of one-file layouts; what stands behind "v.blk.N." is looked up without that. */
+static const char *const tensor_names[][2] = {
+    { "v.class_embd", "v.class_embedding" }, { "v.position_embd.weight", "v.positional_embedding_vlm" }, { "v.patch_embd.weight", "v.patch_embedding.weight" },
+    { "v.pre_ln.weight", "v.layernorm_pre.weight" }, { "v.pre_ln.bias", "v.layernorm_pre.bias" }, { "v.post_ln.weight", "v.layernorm_post.weight" },
+    { "v.post_ln.bias", "v.layernorm_post.bias" }, { "mm.model.mlp.1.weight", "v.vision_adapter.mlp.fc1.weight" }, { "mm.model.mlp.2.weight", "v.vision_adapter.mlp.fc2.weight" },
+    { "mm.model.fc.weight", "mm.linear_1.weight" }, { "ln1.weight", "attn_norm.weight" }, { "ln1.bias", "attn_norm.bias" }, { "ln2.weight", "ffn_norm.weight" },
+    { "ln2.bias", "ffn_norm.bias" }, { "attn_out.weight", "attn_output.weight" }, { "attn_out.bias", "attn_output.bias" }, { "ffn_up.weight", "mlp.fc1.weight" },
+    { "ffn_up.bias", "mlp.fc1.bias" }, { "ffn_down.weight", "mlp.fc2.weight" }, { "ffn_down.bias", "mlp.fc2.bias" },
+};
+static const char *const same_keys[] = { "block_count", "embedding_length", "feed_forward_length", "attention.head_count", "image_size", "patch_size" };
+
+static void rename_tensor(char *to, size_t size, const char *from)
+{
+    size_t layer = 0;
+    if (!strncmp(from, "v.blk.", 6))
+        layer = 7 + strcspn(from + 6, ".");
+    snprintf(to, size, "%s", from);
+    for (size_t i = 0; i < sizeof tensor_names / sizeof *tensor_names; i++)
+        if (!strcmp(from + layer, tensor_names[i][0]))
+            snprintf(to + layer, size - layer, "%s", tensor_names[i][1]);
+}
+
+/* A parsed file of the fixtures. */
+typedef struct parsed { sl_gguf gguf; unsigned char *data; } parsed;
+
+static parsed parse(const char *name, const sl_mem *mem)
+{
+    char full[128];
+    size_t size;
+    uint64_t need;
+    parsed p;
+    snprintf(full, sizeof full, FOLDER "%s", name);
+    p.data = fixture_load(full, &size);
+    OK(sl_gguf_parse(&p.gguf, mem, p.data, size, size, &need));
+    return p;
+}
+
+static void put_tensors(sl_gguf_writer *w, const parsed *p, int renamed, const char *without)
+{
+    for (size_t i = 0; i < p->gguf.n_tensors; i++) {
+        const sl_gguf_tensor *t = &p->gguf.tensors[i];
+        char name[SL_LIMIT_TENSOR_NAME_BYTES];
+        snprintf(name, sizeof name, "%s", t->name);
+        if (renamed)
+            rename_tensor(name, sizeof name, t->name);
+        if (!without || strcmp(name, without))
+            sl_gguf_put_tensor(w, name, t->type, t->n_dims, t->ne, p->data + t->offset, NULL, NULL);
+    }
+}
+
+/* Text and projector in one file, as the other converter writes it; one tensor may be left out. */
+static gguf_bytes join(const char *without, uint32_t shuffle_percent)
+{
+    gguf_bytes file = { 0 };
+    sl_mem mem;
+    sl_gguf_writer *w;
+    OK(sl_mem_init(&mem, NULL));
+    parsed text = parse(files[0].text, &mem), projector = parse(files[0].projector, &mem);
+    OK(sl_gguf_writer_create(&w, &mem, 3, 0));
+    for (size_t i = 0; i < text.gguf.n_kv; i++)
+        sl_gguf_put_value(w, text.gguf.kv[i].key, &text.gguf.kv[i].value);
+    for (size_t i = 0; i < sizeof same_keys / sizeof *same_keys; i++) {
+        char from[96], to[96];
+        uint32_t value;
+        snprintf(from, sizeof from, "clip.vision.%s", same_keys[i]);
+        snprintf(to, sizeof to, "llama4.vision.%s", same_keys[i]);
+        OK(sl_gguf_u32(&projector.gguf, from, &value));
+        sl_gguf_put_int(w, to, SL_META_U32, value);
+    }
+    sl_gguf_put_float(w, "llama4.vision.layer_norm_epsilon", SL_META_F32, 1e-5);
+    sl_gguf_put_float(w, "llama4.vision.rope.freq_base", SL_META_F32, 10000);
+    sl_gguf_put_float(w, "llama4.vision.pixel_shuffle_ratio", SL_META_F32, shuffle_percent / 100.0);
+    sl_gguf_put_int(w, "llama4.use_qk_norm", SL_META_BOOL, 1);
+    sl_gguf_put_int(w, "llama4.attention.chunk_size", SL_META_U32, 8192);
+    put_tensors(w, &text, 0, NULL);
+    put_tensors(w, &projector, 1, without);
+    OK(sl_gguf_write(w, gguf_bytes_put, &file));
+    sl_gguf_writer_free(w);
+    sl_gguf_free(&text.gguf, &mem), sl_gguf_free(&projector.gguf, &mem);
+    free(text.data), free(projector.data);
+    return file;
+}
+
+static sl_status load_bytes(sl_model **model, const gguf_bytes *file)
+{
+    const sl_source source = { .size = sizeof source, .data = file->data, .length = file->size }, *const sources[] = { &source };
+    sl_model_options o = SL_MODEL_OPTIONS_INIT;
+    o.n_threads = 2;
+    return sl_model_load_sources(model, sources, 1, &o);
+}
+
+static void one_file(void **state)
+{
+    (void)state;
+    gguf_bytes file = join(NULL, 50);
+    sl_model *one, *two = model_of(files[0].text, files[0].projector);
+    OK(load_bytes(&one, &file));
+    story s = tell("image-wide");
+    float *a = all_rows(one, &s, 50), *b = all_rows(two, &s, 50);
+    assert_memory_equal(a, b, s.n_ids * one->hp.n_vocab * sizeof *a);
+    assert_string_equal(one->layout.sentence, "one file");
+    assert_string_equal(two->layout.sentence, "two files");
+    free(a), free(b);
+    forget(&s);
+    sl_model_free(one), sl_model_free(two);
+    gguf_bytes_free(&file);
+}
+
+/* ---- what is wrong with files ---- */
+
+static void wrong_files(void **state)
+{
+    (void)state;
+    static const struct { const char *without; uint32_t shuffle_percent; sl_status status; const char *said; } rows[] = {
+        { "v.class_embedding", 50, SL_ERR_MISSING, "v.class_embd" }, { "v.positional_embedding_vlm", 50, SL_ERR_MISSING, "v.position_embd.weight" },
+        { "v.blk.2.mlp.fc2.bias", 50, SL_ERR_MISSING, "v.blk.2.ffn_down.bias" }, { "v.vision_adapter.mlp.fc1.weight", 50, SL_ERR_MISSING, "mm.model.mlp.1.weight" },
+        { "mm.linear_1.weight", 50, SL_ERR_MISSING, "mm.model.fc.weight" }, { NULL, 25, SL_ERR_UNSUPPORTED, "joined 2 by 2 only" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        gguf_bytes file = join(rows[i].without, rows[i].shuffle_percent);
+        sl_model *model;
+        assert_int_equal(load_bytes(&model, &file), rows[i].status);
+        if (!strstr(sl_last_error(), rows[i].said))
+            fail_msg("'%s' does not say '%s'", sl_last_error(), rows[i].said);
+        gguf_bytes_free(&file);
+    }
+}
+
+/* Projector files of other models, and none where the prompt has pictures. */
+static void wrong_projectors(void **state)
+{
+    (void)state;
+    sl_model_options o = SL_MODEL_OPTIONS_INIT;
+    sl_model *model;
+    char other[1024], text[1024];
+    snprintf(other, sizeof other, "%s/mllama-tiny/split-projector-f32.gguf", getenv("SL_FIXTURES"));
+    snprintf(text, sizeof text, "%s", path_of(files[0].text));
+    o.projector = other;
+    assert_int_equal(sl_model_load(&model, text, &o), SL_ERR_MISSING);
+    assert_non_null(strstr(sl_last_error(), "clip.projector_type"));
+    o.projector = NULL;
+    OK(sl_model_load(&model, text, &o));
+    story s = tell("image-1tile");
+    sl_session *session;
+    size_t n;
+    OK(sl_session_create(&session, model, NULL));
+    assert_int_equal(sl_session_add_image(session, s.images[0]), SL_ERR_UNSUPPORTED);
+    assert_int_equal(sl_image_encode(model, s.images[0], NULL, 0, &n), SL_ERR_UNSUPPORTED);
+    OK(sl_session_eval(session, s.ids, s.n_ids, NULL, 0));      /* without an encoder <|patch|> is a token like any other */
+    sl_session_free(session);
+    forget(&s);
+    sl_model_free(model);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(pixels), cmocka_unit_test(encoder_stages), cmocka_unit_test(logits), cmocka_unit_test(spelling), cmocka_unit_test(rewinds) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(pixels), cmocka_unit_test(encoder_stages), cmocka_unit_test(logits), cmocka_unit_test(spelling), cmocka_unit_test(rewinds),
+                                        cmocka_unit_test(one_file), cmocka_unit_test(wrong_files), cmocka_unit_test(wrong_projectors) };
     return cmocka_run_group_tests_name("llama4_vision", tests, prepare, clean);
 }
