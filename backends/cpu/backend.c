@@ -13,7 +13,8 @@
     SL_ROW(LEVEL_AVX2, X(CPU_AVX2, avx2)) \
     X(CPU_SCALAR, generic) SL_ROW(LEVEL_SCALAR_FMA, X(CPU_SCALAR_FMA, scalar_fma)) X(CPU_SCALAR, scalar)
 #elif defined(__aarch64__)
-#define CPU_LISTS(X) SL_ROW(LEVEL_DOTPROD, X(CPU_DOTPROD, dotprod)) SL_ROW(LEVEL_NEON, X(CPU_NEON, neon)) X(CPU_SCALAR, generic) X(CPU_SCALAR, scalar)
+#define CPU_LISTS(X) \
+    SL_ROW(LEVEL_I8MM, X(CPU_I8MM, i8mm)) SL_ROW(LEVEL_DOTPROD, X(CPU_DOTPROD, dotprod)) SL_ROW(LEVEL_NEON, X(CPU_NEON, neon)) X(CPU_SCALAR, generic) X(CPU_SCALAR, scalar)
 #else
 #define CPU_LISTS(X) X(CPU_SCALAR, generic) X(CPU_SCALAR, scalar)
 #endif

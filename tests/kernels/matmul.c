@@ -448,7 +448,7 @@ static void expert_products_equal_the_definition(void **state)
 static void every_type_has_kernels_in_vectors(void **state)
 {
     static const struct { uint32_t level; int bytes_only; } levels[] = {
-        { CPU_AVX2, 0 }, { CPU_AVX512, 0 }, { CPU_AVX512VNNI, 1 }, { CPU_NEON, 0 }, { CPU_DOTPROD, 1 },
+        { CPU_AVX2, 0 }, { CPU_AVX512, 0 }, { CPU_AVX512VNNI, 1 }, { CPU_NEON, 0 }, { CPU_DOTPROD, 1 }, { CPU_I8MM, 1 },
     };
     static const sl_op ops[] = { SL_OP_MATMUL, SL_OP_MATMUL_EXPERT };
     const cpu_list *lists;

@@ -11,7 +11,7 @@ const char *const eval_levels[] = {
 #if defined(__x86_64__)
     SL_ROW(LEVEL_AVX2, "avx2",) SL_ROW(LEVEL_AVX512, "avx512",) SL_ROW(LEVEL_AVX512VNNI, "avx512vnni",) SL_ROW(LEVEL_AMX, "amx",)
 #elif defined(__aarch64__)
-    SL_ROW(LEVEL_NEON, "neon",) SL_ROW(LEVEL_DOTPROD, "dotprod",)
+    SL_ROW(LEVEL_NEON, "neon",) SL_ROW(LEVEL_DOTPROD, "dotprod",) SL_ROW(LEVEL_I8MM, "i8mm",)
 #endif
     NULL
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* kernels_neon.c - levels neon (AArch64) and, compiled once more, dotprod: four registers of four rows for the 16 of a panel. With dotprod only the
- * products of quantized weights are in the level's array; everything else comes from neon. Weights are signed here, offsets taken off before. */
+/* kernels_neon.c - levels neon (AArch64) and, compiled again, dotprod and i8mm: four registers of four rows for the 16 of a panel. With those only the
+ * products of quantized weights are in the level's array, with kernels for many rows; everything else comes from neon. Weights are signed here, offsets taken
+ * off before. */
 #include <arm_neon.h>
 #include <stdint.h>
 
@@ -199,6 +200,16 @@ INLINE void step_q4_k(const uint8_t *panel, int64_t k, int n, const uint8_t *con
     }
 }
 
+/* Line i of group g of 16 elements of Q6_K, less 32: half a block is 16 lines of low bits, 8 of upper ones, 2 of scales. */
+INLINE int8x16_t six_bits(const uint8_t *w, int g, int i)
+{
+    const int quarter = g % 8 / 2;
+    const uint8_t *lows = w + CPU_LINE * (g / 8 * 16 + quarter % 2 * 8 + g % 2 * 4 + i), *ups = w + CPU_LINE * (32 + g / 8 * 8 + g % 2 * 4 + i);
+    const uint8x16_t lo = vshlq_u8(vld1q_u8(lows), vdupq_n_s8(quarter < 2 ? 0 : -4)), hi = vshlq_u8(vld1q_u8(ups), vdupq_n_s8((int8_t)(4 - 2 * quarter)));
+    const uint8x16_t six = vorrq_u8(vandq_u8(lo, vdupq_n_u8(15)), vandq_u8(hi, vdupq_n_u8(48)));
+    return vsubq_s8(vreinterpretq_s8_u8(six), vdupq_n_s8(32));
+}
+
 INLINE void step_q6_k(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])
 {
     (void)n;
@@ -207,17 +218,12 @@ INLINE void step_q6_k(const uint8_t *panel, int64_t k, int n, const uint8_t *con
         int32x4_t s[MAX_T];
         UNROLL for (int t = 0; t < m; t++)
             s[t] = vdupq_n_s32(0);
-        for (int g = 0; g < opaque(16); g++) {      /* groups of 16: half a block is 16 lines of low bits, 8 of upper ones, 2 of scales */
-            const int quarter = g % 8 / 2;
-            const uint8_t *lows = w + CPU_LINE * (g / 8 * 16 + quarter % 2 * 8 + g % 2 * 4), *ups = w + CPU_LINE * (32 + g / 8 * 8 + g % 2 * 4);
+        for (int g = 0; g < opaque(16); g++) {      /* groups of 16 */
             int32x4_t sum[MAX_T];
             UNROLL for (int t = 0; t < m; t++)
                 sum[t] = vdupq_n_s32(0);
             UNROLL for (int i = 0; i < 4; i++) {
-                const uint8x16_t lo = vshlq_u8(vld1q_u8(lows + CPU_LINE * i), vdupq_n_s8(quarter < 2 ? 0 : -4));
-                const uint8x16_t hi = vshlq_u8(vld1q_u8(ups + CPU_LINE * i), vdupq_n_s8((int8_t)(4 - 2 * quarter)));
-                const uint8x16_t six = vorrq_u8(vandq_u8(lo, vdupq_n_u8(15)), vandq_u8(hi, vdupq_n_u8(48)));
-                const int8x16_t q = vsubq_s8(vreinterpretq_s8_u8(six), vdupq_n_s8(32));
+                const int8x16_t q = six_bits(w, g, i);
                 UNROLL for (int t = 0; t < m; t++) {
                     sum[t] = i_dot(sum[t], q, ACT256(x[t])->q + 16 * g + 4 * i);
                     PIN(sum[t]);
@@ -316,17 +322,31 @@ INLINE vi i_scale(vi s, vi e, vi w) { return vmlaq_s32(s, e, vshrq_n_s32(w, 16))
 INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return vmlaq_s32(i_scale(s, b, w), a, vshrq_n_s32(vshlq_n_s32(w, 16), 16)); }
 
 #include "../kernels_types.h"
-#define WIDE_SMALL(stem) NULL
-#define WIDE_LEAST(stem) NULL
-#define WIDE_SUPER(stem) NULL
-#define WIDE_GRID(stem) NULL
-#define WIDE_GROUPS(stem) NULL
-TYPES_PANELS(TYPES_PANEL)
-
+#if defined(__ARM_FEATURE_DOTPROD)
+#include "kernels_wide_arm.h"
+#define WIDE(stem) &many_##stem
+#else
 #define WIDE(stem) NULL
+#endif
+#define WIDE_SMALL(stem) WIDE(stem)
+#define WIDE_LEAST(stem) WIDE(stem)
+#define WIDE_SUPER(stem) WIDE(stem)
+#define WIDE_GRID(stem) WIDE(stem)
+#define WIDE_GROUPS(stem) WIDE(stem)
+TYPES_PANELS(TYPES_PANEL)
 INTERLEAVED_PANELS(step_q4_0, step_q8_0, step_q4_k, step_q6_k)
 
-#if defined(__ARM_FEATURE_DOTPROD)
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+extern const sl_impl cpu_impls_i8mm[];
+extern const size_t cpu_n_impls_i8mm;
+const sl_impl cpu_impls_i8mm[] = {
+    INTERLEAVED_IMPLS(CPU_I8MM, "i8mm")
+    TYPES_IMPLS(CPU_I8MM, "i8mm")
+    TYPES_IMPLS_GROUPS(CPU_I8MM, "i8mm")
+    { .label = NULL }       /* no row: all others may be left out, and C knows no empty array */
+};
+const size_t cpu_n_impls_i8mm = sizeof cpu_impls_i8mm / sizeof *cpu_impls_i8mm - 1;
+#elif defined(__ARM_FEATURE_DOTPROD)
 extern const sl_impl cpu_impls_dotprod[];
 extern const size_t cpu_n_impls_dotprod;
 const sl_impl cpu_impls_dotprod[] = {
@@ -334,7 +354,7 @@ const sl_impl cpu_impls_dotprod[] = {
     TYPES_IMPLS(CPU_DOTPROD, "dotprod")
     TYPES_IMPLS_GROUPS(CPU_DOTPROD, "dotprod")
     CPU_ATTENTION_IMPLS(q8_0, CPU_DOTPROD, "dotprod", kernel_attention_q8_0)
-    { .label = NULL }       /* no row: all others may be left out, and C knows no empty array */
+    { .label = NULL }
 };
 const size_t cpu_n_impls_dotprod = sizeof cpu_impls_dotprod / sizeof *cpu_impls_dotprod - 1;
 #else
