@@ -318,13 +318,21 @@ static size_t image_tokens(const sl_model *model, const sl_image *image, sl_toke
     return n_tokens;
 }
 
+void check_pictures(const sl_model *model)
+{
+    sl_model_info info = { sizeof info };
+    must(sl_model_get_info(model, &info));
+    if (info.image_token == SL_TOKEN_NONE)
+        fail("--image: the model takes no pictures%s%s", *info.vision ? ": " : "", info.vision);
+}
+
 void add_pictures(sl_session *session, const struct pictures *p, const sl_token *ids, size_t n)
 {
     sl_model_info info = { sizeof info };
     size_t n_tokens = 0, n_wanted = 0;
     must(sl_model_get_info(sl_session_model(session), &info));
-    if (p->n && info.image_token == SL_TOKEN_NONE)
-        fail("--image: the model takes no pictures");
+    if (p->n)
+        check_pictures(sl_session_model(session));
     for (size_t i = 0; i < n; i++)
         n_tokens += info.image_token != SL_TOKEN_NONE && ids[i] == info.image_token;
     for (size_t i = 0; i < p->n; i++)

@@ -67,6 +67,7 @@ int main(int argc, char **argv)
         usage_error("--image: at least one picture is required");
     struct pictures pictures = load_pictures(&s);
     sl_model *model = load_model(&s, SL_PARTS_ALL);
+    check_pictures(model);
     sl_token *ids = encode_question(model, format, &pictures, question, length, &n);
     sl_session *session = open_session_for(model, &s, n, &choosing);
     add_pictures(session, &pictures, ids, n);

@@ -15,9 +15,10 @@ enum { SIGNATURE = 8, CHUNK = 12, MOST_COLOURS = 256 };       /* a chunk: length
 typedef struct decoder {
     const sl_encoded *in;
     sl_image **out;
-    size_t at;                  /* what the codec has read */
+    size_t at, end;             /* what the codec has read, and how far it may */
     size_t data_end;            /* of the last chunk of pixels */
     uint64_t data_bytes;        /* in all of them */
+    size_t row_bytes;           /* of pixels as they are stored */
     png_structp png;
     png_infop info;
     uint8_t *rgba;              /* pixels that are not opaque: a row, or all of them if they are interlaced */
@@ -93,8 +94,19 @@ static void on_error(png_structp png, png_const_charp text)
     leave(d, status);
 }
 
+static sl_status too_much(const decoder *d)
+{
+    const uint8_t *header = d->in->data + SIGNATURE + 8;
+    return sl_fail(SL_ERR_LIMIT, "the compressed data are more than %u x %u pixels", sl_get_be32(header), sl_get_be32(header + 4));
+}
+
 /* What the codec only warns of concerns optional chunks, or what comes behind the last pixel. */
-static void on_warning(png_structp png, png_const_charp text) { (void)png, (void)text; }
+static void on_warning(png_structp png, png_const_charp text)
+{
+    decoder *d = png_get_error_ptr(png);
+    if (strstr(text, "Too much image data"))
+        leave(d, too_much(d));
+}
 
 static png_voidp take(png_structp png, png_alloc_size_t bytes)
 {
@@ -115,6 +127,8 @@ static void read_bytes(png_structp png, png_bytep to, size_t bytes)
     decoder *d = png_get_io_ptr(png);
     if (bytes > d->in->length - d->at)
         leave(d, sl_fail(SL_ERR_TRUNCATED, "it ends at byte %zu", d->in->length));
+    if (bytes > d->end - d->at)
+        leave(d, too_much(d));
     memcpy(to, d->in->data + d->at, bytes);
     d->at += bytes;
 }
@@ -149,9 +163,8 @@ static int choose_form(decoder *d)
     png_set_gray_to_rgb(png);
     const int n_passes = png_set_interlace_handling(png);
     const uint32_t width = png_get_image_width(png, d->info), height = png_get_image_height(png, d->info);
-    /* Deflate makes at most 1032 bytes of one. */
-    const uint64_t row_bytes = png_get_rowbytes(png, d->info);
-    if (row_bytes * height / 1032 > d->data_bytes)
+    d->row_bytes = png_get_rowbytes(png, d->info);
+    if ((uint64_t)d->row_bytes * height / 1032 > d->data_bytes)     /* deflate makes at most 1032 bytes of one */
         leave(d, sl_fail(SL_ERR_TRUNCATED, "%llu bytes do not hold %u x %u pixels", (unsigned long long)d->data_bytes, width, height));
     png_read_update_info(png, d->info);
     const uint32_t n_channels = png_get_channels(png, d->info);
@@ -169,6 +182,27 @@ static int choose_form(decoder *d)
     return n_passes;
 }
 
+/* Where `most` more bytes of compressed pixels end. */
+static size_t end_of_data(const decoder *d, size_t most)
+{
+    for (size_t at = SIGNATURE, bytes; at < d->data_end; at += CHUNK + bytes) {
+        const size_t begin = at + 8 > d->at ? at + 8 : d->at, end = at + 8 + (bytes = sl_get_be32(d->in->data + at));
+        if (!is_chunk(d->in->data + at, "IDAT") || end <= begin)
+            continue;
+        if (end - begin > most)
+            return begin + most;
+        most -= end - begin;
+    }
+    return d->in->length;
+}
+
+/* With the last row the codec unpacks whatever comes behind it, only to throw it away: perhaps a bomb. Deflate makes no row twice as long; and the codec reads ahead. */
+static void limit_last_row(decoder *d)
+{
+    enum { READ_AHEAD = 16384 };
+    d->end = end_of_data(d, READ_AHEAD + 2 * d->row_bytes);
+}
+
 /* Runs between set and longjmp: its own variables are lost by a jump, and none of them owns anything. */
 static void read_picture(decoder *d)
 {
@@ -179,11 +213,14 @@ static void read_picture(decoder *d)
     for (int pass = 0; pass < n_passes; pass++)
         for (size_t y = 0; y < image->height; y++) {
             uint8_t *rgb = image->rgb + 3 * width * y, *rgba = !d->rgba ? NULL : n_passes > 1 ? d->rgba + 4 * width * y : d->rgba;
+            if (pass == n_passes - 1 && y == image->height - 1)
+                limit_last_row(d);
             png_read_row(d->png, rgba ? rgba : rgb, NULL);
             if (rgba && pass == n_passes - 1)
                 sl_rgba_over_white(rgb, rgba, width);
         }
     d->complete = 1;
+    d->end = d->in->length;
     png_read_end(d->png, NULL);
 }
 
@@ -196,7 +233,7 @@ static void decode(decoder *d)
 
 sl_status sl_png_decode(sl_image **out, const sl_encoded *in, uint32_t *orientation)
 {
-    decoder d = { .in = in, .out = out, .status = SL_OK };
+    decoder d = { .in = in, .out = out, .end = in->length, .status = SL_OK };
     SL_TRY(walk_chunks(&d, orientation));
     decode(&d);
     png_destroy_read_struct(&d.png, &d.info, NULL);

@@ -66,7 +66,7 @@ sl_status sl_ppm_decode(sl_image **out, const sl_encoded *in, uint32_t *orientat
     if (!is_space(c.data[c.at++]))      /* one, and then the samples */
         return sl_fail(SL_ERR_SYNTAX, "no white space behind the header");
     SL_TRY(sl_image_check(width, height));
-    const size_t need = (size_t)width * height * (most > 255 ? 6 : 3);      /* at most 6 * 96 Mi */
+    const size_t need = (size_t)width * height * (most > 255 ? 6 : 3);      /* at most 6 * 64 Mi */
     if (need > in->length - c.at)
         return sl_fail(SL_ERR_TRUNCATED, "%u x %u pixels are %zu bytes, there are %zu", width, height, need, in->length - c.at);
     SL_TRY(sl_image_create(out, in->mem, width, height));

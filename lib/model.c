@@ -109,6 +109,16 @@ static sl_status check_plan(const sl_model *model)
     return status;
 }
 
+static int is_asked(const char *word) { return word && *word && strcmp(word, "auto"); }
+
+/* Options for pictures are of no effect on a model that takes none: said, since the wrong file may be the reason. */
+static void warn_of_options(const sl_model *model, const sl_model_options *options)
+{
+    const char *name = is_asked(options->cross_norm) ? "cross_norm" : is_asked(options->global_gates) ? "global_gates" : NULL;
+    if (name && !model->hp.vision.max_tiles)
+        sl_log_line(&model->log, SL_LOG_WARN, "%s: of no effect, the model takes no pictures", name);
+}
+
 static sl_status load_weights(sl_model *model, const sl_model_options *options, int plan_only)
 {
     char quoted[SL_QUOTE_BYTES];
@@ -129,6 +139,7 @@ static sl_status load_weights(sl_model *model, const sl_model_options *options, 
         return sl_fail(SL_ERR_MISSING, "the files have no vocabulary and no vocab_size");
     if (model->arch->read)
         SL_TRY(model->arch->read(model));
+    warn_of_options(model, options);
     const sl_backend_options device = { .mem = &model->mem, .log = &model->log, .cpu_level = options->cpu_level, .arith = options->arith,
                                         .n_threads = options->n_threads, .plan_only = plan_only, .fail = sl_fail };
     SL_TRY(open_devices(model, options->backend, &device));

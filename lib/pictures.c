@@ -369,7 +369,7 @@ sl_status sl_pictures_add(sl_pictures *pictures, uint32_t seq, const sl_image *i
     const sl_model *model = pictures->model;
     const sl_vision *v = &model->hp.vision;
     if (!v->max_tiles)
-        return sl_fail(SL_ERR_UNSUPPORTED, "session: this model takes no pictures");
+        return sl_fail(SL_ERR_UNSUPPORTED, "session: this model takes no pictures%s%s", *model->layout.sentence ? ": " : "", model->layout.sentence);
     const uint64_t start = sl_clock_ns();
     sl_album *album = &pictures->albums[seq];
     SL_TRY(close_holes(pictures));

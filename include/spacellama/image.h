@@ -18,7 +18,7 @@ extern "C" {
 /** @name Limits on pictures
  *  What exceeds one is refused with SL_ERR_LIMIT before memory is taken for it. @{ */
 #define SL_LIMIT_IMAGE_SIDE 32768               /**< pixels along one side */
-#define SL_LIMIT_IMAGE_PIXELS 100663296         /**< pixels in all (96 Mi) */
+#define SL_LIMIT_IMAGE_PIXELS 67108864          /**< pixels in all (64 Mi) */
 #define SL_LIMIT_IMAGE_BYTES 268435456          /**< bytes of an encoded picture */
 #define SL_LIMIT_IMAGES 256                     /**< pictures of a session */
 /** @} */

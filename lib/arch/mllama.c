@@ -28,6 +28,26 @@ typedef struct mllama {
 static int has_tensor(const sl_model *model, const char *name) { return sl_parts_find(&model->parts, name, NULL) != NULL; }
 static int is(const char *text, const char *name) { return text && !strcmp(text, name); }
 
+/* Any tensor of an image encoder tells that there is one: what it lacks is missing then. */
+static int has_encoder(const sl_model *model)
+{
+    size_t i = 0;
+    while (i < model->parts.n_tensors && strncmp(sl_parts_tensor(&model->parts, i, NULL)->name, "v.", 2))
+        i++;
+    return i < model->parts.n_tensors;
+}
+
+/* A projector file must be one for this architecture. */
+static sl_status check_projector(const sl_part *part)
+{
+    char quoted[SL_QUOTE_BYTES];
+    sl_text name;
+    sl_status status = sl_gguf_text(&part->gguf, "general.architecture", &name);
+    if (status == SL_OK && (name.length != 6 || memcmp(name.data, "mllama", 6)))
+        status = sl_fail(SL_ERR_UNSUPPORTED, "key general.architecture: '%s', not 'mllama': it is the projector file of another model", sl_quote(quoted, name.data, name.length));
+    return sl_fail_in(status, part->input.name);
+}
+
 /* What an option says: 1 or 0, or `otherwise` for "auto" and none. */
 static int choice(const char *text, const char *yes, const char *no, int otherwise) { return is(text, yes) ? 1 : is(text, no) ? 0 : otherwise; }
 
@@ -38,12 +58,14 @@ static sl_status mllama_layout(sl_model *model, const sl_model_options *options)
     *layout = (sl_layout) { 0 };
     if (sl_gguf_find(gguf, "mllama.cross_attention_layers") || has_tensor(model, "v.enc.mmproj.weight"))
         return sl_fail(SL_ERR_UNSUPPORTED, "layout D, written by an experimental converter: it is not supported; files of the usual layouts are (docs/models/mllama.md)");
-    if (!sl_gguf_find(gguf, "mllama.block_count") && has_tensor(model, "v.patch_embd.weight"))
+    if (model->parts.projector)
+        SL_TRY(check_projector(&model->parts.parts[model->parts.projector]));
+    if (!sl_gguf_find(gguf, "mllama.block_count") && has_encoder(model))
         return sl_fail(SL_ERR_UNSUPPORTED, "this is the projector file of a two-file model (layout L0): load the text file, with this one as its projector");
     const char *names = model->parts.projector ? "two files (layout L0)" : "one file (layout L1)";
-    if (!has_tensor(model, "v.patch_embd.weight")) {
+    if (!has_encoder(model)) {
         if (model->parts.projector)
-            return sl_fail(SL_ERR_MISSING, "v.patch_embd.weight: the tensor is missing; the projector file is none of Llama 3.2 Vision");
+            return sl_fail_in(sl_fail(SL_ERR_MISSING, "v.patch_embd.weight: the tensor is missing, as all others of an image encoder"), model->parts.parts[model->parts.projector].input.name);
         snprintf(layout->sentence, sizeof layout->sentence, "text part only: for pictures the projector file is needed; layers that look at pictures are left out");
         return SL_OK;
     }
@@ -61,18 +83,30 @@ static sl_status mllama_layout(sl_model *model, const sl_model_options *options)
 
 /* ---- hyper-parameters ---- */
 
+/* Without the key: the layers that have such tensors. */
+static sl_status find_cross_layers(sl_model *model)
+{
+    char name[SL_LIMIT_TENSOR_NAME_BYTES];
+    int any = 0;
+    for (uint32_t l = 0; l < model->hp.n_layer; l++) {
+        snprintf(name, sizeof name, "blk.%u.cross_attn_q_proj.weight", l);
+        any |= model->hp.cross[l] = (uint8_t)has_tensor(model, name);
+    }
+    return any ? SL_OK : sl_fail(SL_ERR_MISSING, "key mllama.attention.cross_attention_layers: missing, and no layer has tensors of cross-attention");
+}
+
 static sl_status read_cross_layers(sl_model *model)
 {
     static const char key[] = "mllama.attention.cross_attention_layers";
     sl_hparams *hp = &model->hp;
     const sl_gguf_kv *kv = sl_gguf_find(&model->parts.parts[0].gguf, key);
-    if (!kv)
-        return sl_fail(SL_ERR_MISSING, "key %s: missing", key);
-    if (kv->value.type != SL_META_ARRAY)
-        return sl_fail(SL_ERR_TYPE, "key %s: not an array", key);
     hp->cross = sl_mem_alloc(&model->mem, hp->n_layer, 1);
     if (!hp->cross)
         return SL_ERR_NOMEM;
+    if (!kv)
+        return find_cross_layers(model);
+    if (kv->value.type != SL_META_ARRAY)
+        return sl_fail(SL_ERR_TYPE, "key %s: not an array", key);
     for (uint64_t i = 0; i < kv->value.count; i++) {
         int64_t l;
         if (sl_gguf_value_int(&kv->value, i, &l) != SL_OK)
@@ -82,6 +116,19 @@ static sl_status read_cross_layers(sl_model *model)
         hp->cross[l] = 1;
     }
     return SL_OK;
+}
+
+static sl_status read_encoder(sl_model *model)
+{
+    static const char key[] = "mllama.vision.projection_dim";       /* in projector files */
+    const sl_gguf *gguf = &model->parts.parts[model->parts.projector].gguf;
+    uint32_t width = model->hp.n_embd;
+    const sl_status status = model->parts.projector ? sl_gguf_u32(gguf, key, &width) : SL_OK;
+    if (status != SL_OK && status != SL_ERR_MISSING)
+        return status;
+    if (width != model->hp.n_embd)
+        return sl_fail(SL_ERR_SHAPE, "key %s: %u, but the text model is %u wide: it is the projector file of another model", key, width, model->hp.n_embd);
+    return sl_tiles_read(&model->hp.vision, gguf, "mllama");
 }
 
 static sl_status mllama_read(sl_model *model)
@@ -94,9 +141,11 @@ static sl_status mllama_read(sl_model *model)
         return sl_fail(SL_ERR_UNSUPPORTED, "key mllama.expert_count: experts in a vision model");
     if (t && t->ne[1] > hp->n_token_rows && t->ne[1] <= SL_LIMIT_VOCABULARY)    /* rows behind the image token are never used */
         hp->n_token_rows = (uint32_t)t->ne[1];
-    if (!has_tensor(model, "v.patch_embd.weight"))
+    if (!has_encoder(model))
         return SL_OK;
-    SL_TRY(sl_tiles_read(&hp->vision, &model->parts.parts[model->parts.projector].gguf, "mllama"));
+    const sl_status status = read_encoder(model);
+    if (status != SL_OK)
+        return model->parts.projector ? sl_fail_in(status, model->parts.parts[model->parts.projector].input.name) : status;
     hp->vision.token = (int32_t)hp->n_vocab;
     return SL_OK;
 }

@@ -176,13 +176,14 @@ def own_pictures():
         bad(1, os.path.basename(SCRATCH), program, *arguments, '--image', str(SCRATCH))
         bad(1, TINY, program, *arguments, '--image', TINY)
     dot = basic('describe', TINY)[-1]
-    bad(1, 'format', 'describe', *basic('describe', TINY))
-    bad(1, 'takes no pictures', 'describe', *basic('describe', TINY), '--chat-format', 'llama2')
-    bad(1, 'nonsense', 'describe', *basic('describe', TINY), '--chat-format', 'nonsense')
+    bad(1, 'takes no pictures', 'describe', *basic('describe', TINY))
     for program in ('generate', 'logits'):
         bad(1, 'takes no pictures', program, *basic(program, TINY), '--image', dot)
         for path in (scratch('missing'), scratch('garbage', os.urandom(4096)), TINY):
             bad(1, '', program, *basic(program, TINY), '--projector', path)
+    for option, value in (('--cross-norm', 'reorder'), ('--global-gates', 'raw')):
+        warned, plain = good('generate', *basic('generate', TINY), option, value), good('generate', *basic('generate', TINY), option, 'auto')
+        assert warned.out == plain.out and 'warning: ' + option[2:].replace('-', '_') in warned.err and 'warning' not in plain.err, warned.err
     r = json.loads(good('inspect', TINY, '--json').out)
     assert r['vision'] == '' and 'tile_side' not in r and r['memory']['image'] == 0 == r['memory']['encoder'], r['memory']
     assert 'vision' not in good('inspect', TINY).out.decode().split('metadata:')[0]
@@ -522,7 +523,7 @@ def fixtures_seen_layouts():
     # The text part alone is a text model: what the pair says to a prompt without pictures.
     text = prompt_of('text', m['cases']['text'], False)
     assert (logits_of(seeing('split-text-f32.gguf'), *text) == logits_of(seeing('split-text-f32.gguf'), *two, *text)).all()
-    bad(1, 'takes no pictures', 'describe', '-m', seeing('split-text-f32.gguf'), '-p', 'What?', '--image', seeing('small.ppm'))
+    bad(1, 'the projector file is needed', 'describe', '-m', seeing('split-text-f32.gguf'), '-p', 'What?', '--image', seeing('small.ppm'))
 
 
 def fixtures_seen_formats():
@@ -570,7 +571,7 @@ def fixtures_seen_projectors():
     for path in (scratch('missing'), str(SCRATCH), scratch('empty', b''), scratch('garbage', os.urandom(4096)), cut, text, whole, TINY):
         bad(1, os.path.basename(path), 'describe', '-m', text, '--projector', path, *ask)
         bad(1, os.path.basename(path), 'generate', '-m', text, '--projector', path, '-p', 'What?')
-    bad(1, 'mllama.vision', 'describe', '-m', text, '--projector', f'{FIXTURES}/llama4-tiny/mmproj-f32.gguf', *ask)
+    bad(1, "mmproj-f32.gguf: key general.architecture: 'clip'", 'describe', '-m', text, '--projector', f'{FIXTURES}/llama4-tiny/mmproj-f32.gguf', *ask)
     bad(1, 'projector', 'describe', '-m', projector, *ask)
     bad(1, 'projector', 'describe', '-m', projector, '--projector', projector, *ask)
     bad(1, '', 'describe', '-m', whole, '--projector', projector, *ask)

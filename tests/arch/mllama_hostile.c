@@ -240,7 +240,7 @@ static const wrong_key rows[] = {
     { "floats", CROSS, REALS, 2, SL_ERR_TYPE, NULL, { 1, 3 } },
     { "scalar", CROSS, NUMBER, 1, SL_ERR_TYPE, NULL, { 0 } },
     { "text", CROSS, TEXT, 1, SL_ERR_TYPE, NULL, { 0 } },
-    { "absent", CROSS, NO_KEY, 0, SL_ERR_MISSING, NULL, { 0 } },
+    { "absent", CROSS, NO_KEY, 0, SL_OK, NULL, { 0 } },             /* the tensors tell */
     { "none", CROSS, INTS, 0, SL_ERR_MISSING, "blk.1.attn_", { 0 } },
     { "another", CROSS, INTS, 2, SL_ERR_MISSING, "blk.0.cross_attn_q_proj.weight", { 0, 3 } },
     { "any order", CROSS, INTS, 2, SL_OK, NULL, { 3, 1 } },
@@ -257,6 +257,25 @@ static void one_wrong_key(void **state)
     for (size_t i = 0; i < COUNT(rows); i++)
         one_key(&rows[i]);
     right_model("wrong keys");
+}
+
+/* Which layers look at pictures is told by the tensors where the key is absent. */
+static void layers_without_their_key(void **state)
+{
+    (void)state;
+    tiny *t = mllama_create(&shape);
+    tiny_drop_key(t, CROSS);
+    bytes file = written(t);
+    sl_model *model = NULL;
+    float logits[N_VOCAB];
+    assert_int_equal(load(&model, &file, NULL, 0), SL_OK);
+    assert_int_equal(compute(model, logits), SL_OK);
+    assert_memory_equal(logits, right_logits, sizeof logits);
+    sl_model_free(model);
+    free(file.data);
+    tiny_drop(t, "blk.1.cross_attn_q_proj.weight");
+    tiny_drop(t, "blk.3.cross_attn_q_proj.weight");
+    verdict_of("neither the key nor tensors", t, SL_ERR_MISSING, CROSS, SL_OK);
 }
 
 /* Every number with something else in its place. */
@@ -325,13 +344,13 @@ static void every_tensor_of(int two_files)
         for (int f = 0; f < FAULTS; f++) {
             const char *name = list->tensors[i].name;
             char id[128];
-            /* What says that pictures are taken, and what says how the tensors are called, are not missed as such. */
+            /* What says how the tensors are called is not missed as such. */
             const char *place = !strcmp(name, "v.blk.0.ln1.weight") && f == DROP ? "v.blk.0.attn_norm.weight" : name;
             tiny *t = mllama_create(&shape), *first = NULL, *second = NULL;
             snprintf(id, sizeof id, "%s: %s", name, faults[f]);
             if (two_files)
                 mllama_split(t, &first, &second);
-            if (((strcmp(name, "rope_freqs.weight") && strcmp(name, "v.patch_embd.weight")) || two_files || f != DROP) && spoil(two_files ? second : t, name, (enum fault)f)) {
+            if ((strcmp(name, "rope_freqs.weight") || f != DROP) && spoil(two_files ? second : t, name, (enum fault)f)) {
                 const sl_status expected = f == DROP ? SL_ERR_MISSING : f == TYPE_I32 ? SL_ERR_TYPE : f >= NOT_A_NUMBER ? SL_ERR_NONFINITE : SL_ERR_SHAPE;
                 bytes file = written(two_files ? first : t), beside = written(two_files ? second : t);
                 verdict(id, &file, two_files ? &beside : NULL, expected, place, SL_OK);
@@ -384,15 +403,25 @@ static void files(void **state)
     tiny *other = mllama_create(&(mllama_spec) { .n_vocab = N_VOCAB, .n_embd = 48, .n_ff = 24, .seed = 6 });
     mllama_split(other, &unused, &narrow);
     bytes one = written(whole), first = written(text), second = written(projector), plain = written(llama), other_width = written(narrow), cut = written(projector);
+    tiny_drop_key(narrow, "mllama.vision.projection_dim");
+    bytes other_width_unsaid = written(narrow);
     tiny_put_u32(narrow, "split.count", 2);
     bytes of_two = written(narrow);
+    tiny *clip_like = calloc(1, sizeof *clip_like);
+    tiny_put_text(clip_like, "general.architecture", "mllama");
+    bytes bare = written(clip_like);
+    tiny_add(clip_like, "v.class_embd", SL_TYPE_F32, &(uint64_t) { 16 }, 1, 64);
+    bytes keyless = written(clip_like);
+    tiny_put_text(clip_like, "general.architecture", "clip");
+    bytes clip = written(clip_like);
     mllama_split(whole, &later, &broad);
     tiny_add(broad, "v.enc.mmproj.weight", SL_TYPE_F32, &(uint64_t) { 4 }, 1, 16);
     bytes d = written(broad), empty = { cut.data, 0 }, head = { cut.data, 100 };
     cut.size -= 200;
     const struct { const char *id; const bytes *file, *projector; sl_status expected; const char *place; } pairs[] = {
         { "one file", &one, NULL, SL_OK, NULL }, { "two files", &first, &second, SL_OK, NULL },
-        { "P05 projector of another width", &first, &other_width, SL_ERR_SHAPE, "mm.0.weight" },
+        { "P05 projector of another width", &first, &other_width, SL_ERR_SHAPE, "projector.gguf: key mllama.vision.projection_dim: 48" },
+        { "P05 without the key", &first, &other_width_unsaid, SL_ERR_SHAPE, "mm.0.weight" },
         { "a lone projector", &second, NULL, SL_ERR_UNSUPPORTED, "projector file" },
         { "files exchanged", &second, &first, SL_ERR_UNSUPPORTED, "projector file" },
         { "the text twice", &first, &first, SL_ERR_DUPLICATE, "token_embd.weight" },
@@ -403,16 +432,19 @@ static void files(void **state)
         { "a projector cut short", &first, &cut, SL_ERR_TRUNCATED, "projector.gguf" },
         { "an empty projector", &first, &empty, SL_ERR_TRUNCATED, "projector.gguf" },
         { "the head of a projector", &first, &head, SL_ERR_BOUNDS, "projector.gguf" },
+        { "a projector of another architecture", &first, &clip, SL_ERR_UNSUPPORTED, "projector.gguf: key general.architecture: 'clip'" },
+        { "a projector without tensors", &first, &bare, SL_ERR_MISSING, "projector.gguf: v.patch_embd.weight" },
+        { "a projector that lacks a key", &first, &keyless, SL_ERR_MISSING, "projector.gguf: key 'mllama.vision.block_count'" },
         { "a projector in two parts", &first, &of_two, SL_ERR_UNSUPPORTED, "projector.gguf: a projector file in 2 parts" },
         { "layout D", &first, &d, SL_ERR_UNSUPPORTED, "layout D" },
     };
     for (size_t i = 0; i < COUNT(pairs); i++)
         verdict(pairs[i].id, pairs[i].file, pairs[i].projector, pairs[i].expected, pairs[i].place, SL_OK);
     right_model("wrong files");
-    bytes *const blocks[] = { &one, &first, &second, &plain, &other_width, &cut, &of_two, &d };
+    bytes *const blocks[] = { &one, &first, &second, &plain, &other_width, &other_width_unsaid, &cut, &bare, &keyless, &clip, &of_two, &d };
     for (size_t i = 0; i < COUNT(blocks); i++)
         free(blocks[i]->data);
-    tiny *const trees[] = { whole, text, projector, llama, other, unused, narrow, later, broad };
+    tiny *const trees[] = { whole, text, projector, llama, other, unused, narrow, clip_like, later, broad };
     for (size_t i = 0; i < COUNT(trees); i++)
         tiny_free(trees[i]);
 }
@@ -529,7 +561,7 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_wrong_key), cmocka_unit_test(every_number), cmocka_unit_test(every_tensor), cmocka_unit_test(every_tensor_of_a_projector),
+        cmocka_unit_test(one_wrong_key), cmocka_unit_test(layers_without_their_key), cmocka_unit_test(every_number), cmocka_unit_test(every_tensor), cmocka_unit_test(every_tensor_of_a_projector),
         cmocka_unit_test(absurd_numbers), cmocka_unit_test(files), cmocka_unit_test(cut_anywhere), cmocka_unit_test(exchanged_names), cmocka_unit_test(wrong_options),
         cmocka_unit_test(what_is_said_of_them),
     };
