@@ -150,6 +150,12 @@ static const struct option *find_option(const struct option *options, size_t n, 
 
 void read_options(const char *program, const char *about, const struct option *options, size_t n, int argc, char **argv, const char **operand)
 {
+    read_operands(program, about, options, n, argc, argv, operand, operand != NULL);
+}
+
+void read_operands(const char *program, const char *about, const struct option *options, size_t n, int argc, char **argv, const char **operands, size_t most)
+{
+    size_t n_operands = 0;
     name_of_program = program;
     make_lists(options, n, (size_t)argc);
     for (int i = 1; i < argc; i++) {
@@ -157,8 +163,8 @@ void read_options(const char *program, const char *about, const struct option *o
         if (strcmp(argument, "--help") == 0)
             print_help(about, options, n);
         const struct option *o = find_option(options, n, argument, &value);
-        if (!o && argument[0] != '-' && operand && !*operand) {
-            *operand = argument;
+        if (!o && argument[0] != '-' && n_operands < most) {
+            operands[n_operands++] = argument;
             continue;
         }
         if (!o)

@@ -68,6 +68,8 @@ struct settings {
 
 /* Reads the command line. `operand` receives the one argument that is no option (NULL: there is none). --help prints and exits 0. */
 void read_options(const char *program, const char *about, const struct option *options, size_t n, int argc, char **argv, const char **operand);
+/* The same with up to `most` of them, in order; those that are not there stay NULL. */
+void read_operands(const char *program, const char *about, const struct option *options, size_t n, int argc, char **argv, const char **operands, size_t most);
 
 _Noreturn void usage_error(const char *format, ...);    /* exit 2 */
 _Noreturn void fail(const char *format, ...);           /* exit 1 */

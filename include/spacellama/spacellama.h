@@ -47,6 +47,7 @@
 #include "host.h"
 #include "image.h"
 #include "model.h"
+#include "quantize.h"
 #include "sampler.h"
 #include "sequence.h"
 #include "session.h"

@@ -43,6 +43,21 @@ SIZE(sl_tensor_info, 80) MEMBER(sl_tensor_info, size, 0) MEMBER(sl_tensor_info, 
 MEMBER(sl_tensor_info, n_dims, 24) MEMBER(sl_tensor_info, part, 28) MEMBER(sl_tensor_info, dims, 32)
 MEMBER(sl_tensor_info, bytes, 64) MEMBER(sl_tensor_info, offset, 72)
 
+SIZE(sl_quantize_override, 24) MEMBER(sl_quantize_override, size, 0) MEMBER(sl_quantize_override, pattern, 8)
+MEMBER(sl_quantize_override, type, 16)
+
+SIZE(sl_quantize_options, 88) MEMBER(sl_quantize_options, size, 0) MEMBER(sl_quantize_options, n_threads, 8)
+MEMBER(sl_quantize_options, flags, 12) MEMBER(sl_quantize_options, overrides, 16)
+MEMBER(sl_quantize_options, n_overrides, 24) MEMBER(sl_quantize_options, importance, 32) MEMBER(sl_quantize_options, importance_source, 40)
+MEMBER(sl_quantize_options, progress, 48) MEMBER(sl_quantize_options, progress_user, 56)
+MEMBER(sl_quantize_options, log, 64) MEMBER(sl_quantize_options, log_user, 72) MEMBER(sl_quantize_options, allocator, 80)
+
+SIZE(sl_quantize_result, 48) MEMBER(sl_quantize_result, size, 0) MEMBER(sl_quantize_result, bytes_in, 8)
+MEMBER(sl_quantize_result, bytes_out, 16) MEMBER(sl_quantize_result, encode_ns, 24)
+MEMBER(sl_quantize_result, n_tensors, 32) MEMBER(sl_quantize_result, n_changed, 36) MEMBER(sl_quantize_result, n_odd, 40)
+MEMBER(sl_quantize_result, n_weighted, 44)
+VALUE(SL_QUANTIZE_PURE, 1)
+
 SIZE(sl_token_info, 40) MEMBER(sl_token_info, size, 0) MEMBER(sl_token_info, text, 8) MEMBER(sl_token_info, length, 16)
 MEMBER(sl_token_info, kind, 24) MEMBER(sl_token_info, end, 28) MEMBER(sl_token_info, score, 32)
 MEMBER(sl_token_info, reserved, 36)
