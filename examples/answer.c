@@ -27,11 +27,10 @@ static int32_t on_text(const char *text, size_t length, sl_token id, void *user)
 {
     struct answer *a = user;
     void *bytes = a->text, *ids = a->ids;
-    if (!a->keep) {
-        if (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0)
-            a->error = errno;
+    if (a->show && (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0))
+        a->error = errno;
+    if (a->error || !a->keep)
         return a->error != 0;
-    }
     if (append(&bytes, &a->length, &a->room, text, length, 1) || (id != SL_TOKEN_NONE && append(&ids, &a->n_ids, &a->id_room, &id, 1, sizeof id)))
         a->error = ENOMEM;
     a->text = bytes;
@@ -72,8 +71,8 @@ static void add_breakers(sl_sampler *sampler, const sl_model *model, const struc
     }
 }
 
-/* The chain of the steps that were asked for, in this order. NULL, which is greedy, at temperature 0 without any that changes logits. */
-static sl_sampler *make_sampler(const sl_model *model, const struct choosing *c)
+/* In this order; greedy at temperature 0 without any step that changes logits. */
+sl_sampler *make_sampler(const sl_model *model, const struct choosing *c)
 {
     const double top_k = (double)c->top_k, dynatemp[] = { c->temp, c->steps[CHAIN_DYNATEMP].values[0], c->steps[CHAIN_DYNATEMP].n > 1 ? c->steps[CHAIN_DYNATEMP].values[1] : 1.0 };
 #define NUMBERS(name, step) { name, c->steps[step].values, c->steps[step].n }
@@ -114,19 +113,26 @@ sl_session *open_session_for(sl_model *model, const struct settings *s, size_t n
     return open_session(model, s, room);
 }
 
-struct answer make_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, int keep)
+sl_status try_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, sl_sampler *sampler, struct answer *a)
 {
-    struct answer a = { .keep = keep, .result = { .size = sizeof a.result } };
     sl_generate_options how = SL_GENERATE_OPTIONS_INIT;
     how.max_tokens = (uint32_t)c->n_tokens;
     how.lookup = (uint32_t)c->lookup;
-    how.sampler = make_sampler(sl_session_model(session), c);
+    how.sampler = sampler;
     how.on_text = on_text;
-    how.user = &a;
-    must(sl_generate(session, ids, n, &how, &a.result));
-    if (a.error)
-        fail("%s: %s", keep ? "memory" : "stdout", strerror(a.error));
-    sl_sampler_free(how.sampler);
+    how.user = a;
+    const sl_status status = sl_generate(session, ids, n, &how, &a->result);
+    if (a->error)
+        fail("%s: %s", a->error == ENOMEM ? "memory" : "stdout", strerror(a->error));
+    return status;
+}
+
+struct answer make_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, int keep)
+{
+    struct answer a = { .show = !keep, .keep = keep, .result = { .size = sizeof a.result } };
+    sl_sampler *sampler = make_sampler(sl_session_model(session), c);
+    must(try_answer(session, ids, n, c, sampler, &a));
+    sl_sampler_free(sampler);
     return a;
 }
 
@@ -137,7 +143,7 @@ void print_json_answer(const struct answer *a)
     print_json_text(a->text ? a->text : "", a->length);
     printf(", \"ids\": ");
     print_ids(a->ids, a->n_ids);
-    printf(", \"finish\": \"%s\", \"prompt_tokens\": %u, \"tokens\": %u", finish_names[r->finish], (unsigned)r->n_prompt, (unsigned)r->n_tokens);
+    printf(", \"finish\": \"%s\", \"prompt_tokens\": %u, \"tokens\": %u", a->cancelled ? "cancelled" : finish_names[r->finish], (unsigned)r->n_prompt, (unsigned)r->n_tokens);
     printf(", \"prompt_seconds\": %.9f, \"decode_seconds\": %.9f", (double)r->prompt_ns * 1e-9, (double)r->decode_ns * 1e-9);
 }
 

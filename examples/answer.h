@@ -34,9 +34,10 @@ struct choosing {
     { "--lookup", "N", "expect up to N tokens that followed the same words before (0: off)", OPTION_WHOLE, &(c).lookup, 0, 64 }, \
     { "--seed", "S", "start of the random numbers (0)", OPTION_WHOLE, &(c).seed, 0, (double)UINT64_MAX }
 
-/* The text goes to stdout as it comes; with `keep` it is kept, to be printed at the end. */
+/* The text goes to stdout as it comes (`show`), or is kept, to be printed at the end (`keep`), or both. */
 struct answer {
-    int keep;
+    int show, keep;
+    int cancelled;
     int error;              /* errno of what failed, or 0 */
     char *text;
     size_t length, room;
@@ -47,6 +48,10 @@ struct answer {
 
 /* A session with room for the prompt's n tokens and those to make, and for no less than 4096, as far as the model goes. */
 sl_session *open_session_for(sl_model *model, const struct settings *s, size_t n, const struct choosing *c);
+/* The chain of the steps that were asked for; NULL: greedy, which needs none. Wrong numbers end the program. Free it. */
+sl_sampler *make_sampler(const sl_model *model, const struct choosing *c);
+/* Appends the prompt and generates into *a, whose show and keep are set; a failure of the output ends the program. */
+sl_status try_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, sl_sampler *sampler, struct answer *a);
 struct answer make_answer(sl_session *session, const sl_token *ids, size_t n, const struct choosing *c, int keep);     /* free it */
 void print_json_answer(const struct answer *a);     /* members of an object */
 void print_times(const struct answer *a, const sl_session *session);    /* to stderr */

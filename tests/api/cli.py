@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -596,6 +597,156 @@ def fixtures_seen_inspect():
     assert 'projector' in look(seeing('split-projector-f32.gguf'))['vision']
     bad(1, 'nonsense', 'inspect', seeing('model-f32.gguf'), '--cross-norm', 'nonsense')
     bad(1, 'missing', 'inspect', seeing('split-text-f32.gguf'), '--projector', scratch('missing'))
+
+
+# ---- quantize, perplexity, chat ----
+
+def types_in(path):
+    return {t['name']: t['type'] for t in json.loads(good('inspect', path, '--json').out)['tensors']}
+
+
+def own_new_help():
+    for program in ('chat', 'perplexity', 'quantize'):
+        r = good(program, '--help')
+        assert r.out.startswith(b'usage: ' + program.encode()) and not r.err
+
+
+def own_quantize():
+    """Smaller files that run; the same for every number of threads; wrong usage and failures leave nothing behind."""
+    names = good('quantize', '--list').out.decode().split()
+    assert {'F16', 'BF16', 'Q8_0', 'Q2_K', 'Q3_K_S', 'Q4_K_M', 'Q5_K_M', 'Q6_K', 'IQ4_NL', 'IQ4_XS'} <= set(names), names
+    for name in names:
+        out = scratch('quantized.gguf')
+        r = json.loads(good('quantize', TINY, out, name.lower(), '-t', '1', '--json').out)
+        one = pathlib.Path(out).read_bytes()
+        good('quantize', TINY, out, name, '-t', '3')
+        assert pathlib.Path(out).read_bytes() == one and r['tensors'] == len(types_in(out)) and r['bytes_out'] < len(one)
+        good('generate', '-m', out, '-p', 'The rover', '-n', '4')
+    good('quantize', TINY, out, 'Q8_0', '--tensor', '*ffn_up*=F16', '--tensor', '*attn_q*=keep', '--pure')
+    before, after = types_in(TINY), types_in(out)
+    for tensor, kind in after.items():
+        assert kind == ('F16' if 'ffn_up' in tensor else before[tensor] if 'attn_q' in tensor else kind), (tensor, kind)
+    fresh = scratch('fresh.gguf')
+    bad(2, 'TYPE', 'quantize', TINY, fresh)
+    bad(2, 'IN', 'quantize')
+    bad(2, 'stray', 'quantize', TINY, fresh, 'Q8_0', 'stray')
+    bad(2, '--tensor', 'quantize', TINY, fresh, 'Q8_0', '--tensor', 'x')
+    bad(1, 'Q9_K', 'quantize', TINY, fresh, 'Q9_K')
+    bad(1, 'missing', 'quantize', scratch('missing'), fresh, 'Q8_0')
+    bad(1, 'imatrix', 'quantize', TINY, fresh, 'Q8_0', '--imatrix', scratch('imatrix', b'GGUF'))
+    bad(1, 'garbage', 'quantize', scratch('garbage', os.urandom(4096)), fresh, 'Q8_0')
+    assert not [p.name for p in SCRATCH.iterdir() if 'fresh' in p.name]
+
+
+def own_perplexity():
+    """Against the same sums made of what `logits` writes; and a model against itself and against a smaller one."""
+    text = scratch('text', b'The rover drove over the hill and saw the crater. ' * 8)
+    ids = json.loads(good('tokenize', '-m', TINY, '-f', text).out)
+    window = 32
+    saved = scratch('saved.npy')
+    for extra, step, first in (([], window, window // 2 + 1), (['--stride', '8'], 8, window - 8)):
+        r = json.loads(good('perplexity', '-m', TINY, '-f', text, '--ctx', str(window), '--json', '--save-logits', saved, *extra).out)
+        total, count = 0.0, 0
+        for at in range(0, len(ids) - window + 1, step):
+            part = [ids[0]] + ids[at + 1:at + window]
+            good('logits', '-m', TINY, '--tokens', ','.join(map(str, part)), '-o', scratch('rows.npy'))
+            rows = load_npy(scratch('rows.npy')).astype(float)
+            for i in range(first, window):
+                row = rows[i - 1]
+                top = row.max()
+                total += top + math.log(sum(math.exp(v - top) for v in row)) - row[part[i]]
+                count += 1
+        assert r['counted'] == count and abs(r['nll'] - total / count) < 1e-6, (r, total / count, count)
+        assert load_npy(saved).shape[0] == count
+        same = json.loads(good('perplexity', '-m', TINY, '-f', text, '--ctx', str(window), '--json', '--kl', saved, '--batch', '3', *extra).out)
+        assert same['nll'] == r['nll'] and same['kl']['max'] < 1e-12 and same['kl']['same_top'] == 1, same
+    small = scratch('small.gguf')
+    good('quantize', TINY, small, 'Q4_0')
+    far = json.loads(good('perplexity', '-m', small, '-f', text, '--ctx', str(window), '--json', '--kl', saved, '--stride', '8').out)['kl']
+    assert 0 < far['median'] <= far['p99'] <= far['max'] and far['mean'] > 0, far
+    assert b'KL' in good('perplexity', '-m', small, '-f', text, '--ctx', str(window), '--kl', saved, '--stride', '8').out
+    bad(1, 'saved.npy', 'perplexity', '-m', TINY, '-f', text, '--ctx', '16', '--kl', saved)
+    bad(1, 'another', 'perplexity', '-m', TINY, '-f', scratch('other', b'A crater. The hill saw the rover and drove over it. ' * 8), '--ctx', str(window), '--kl', saved, '--stride', '8')
+    bad(1, 'cut.npy', 'perplexity', '-m', TINY, '-f', text, '--ctx', str(window), '--stride', '8', '--kl', scratch('cut.npy', pathlib.Path(saved).read_bytes()[:-4]))
+    bad(1, 'nothing.npy', 'perplexity', '-m', TINY, '-f', text, '--kl', scratch('nothing.npy', b''))
+    bad(1, 'few', 'perplexity', '-m', TINY, '-p', '')
+    bad(2, '--stride', 'perplexity', '-m', TINY, '-f', text, '--ctx', '32', '--stride', '32')
+
+
+def talk(*arguments, text):
+    with open(scratch('lines', text), 'rb') as lines:
+        return run('chat', '-m', TINY, '--chat-format', 'llama2', *arguments, stdin=lines)
+
+
+def own_chat():
+    """A message per line; answers are those of the whole conversation; what was computed is kept."""
+    r = talk('-n', '6', '--json', '--system', 'Be brief.', text=b'Hello\r\n\nAnd then?\nlast without end of line')
+    assert r.code == 0, r.err
+    answers = json.loads(r.out)['answers']
+    assert len(answers) == 3 and answers[0]['kept_tokens'] == 0 and 0 < answers[1]['kept_tokens'] < answers[2]['kept_tokens'], answers
+    plain = talk('-n', '6', '--system', 'Be brief.', text=b'Hello\nAnd then?\nlast without end of line')
+    assert plain.out.decode(errors='replace') == ''.join(a['text'] + '\n' for a in answers), (plain.out, answers)
+    assert talk('-n', '6', text=b'').out == b''
+    full = talk('-n', '4', '--ctx', '64', '--json', text=b'rover rover rover\n' * 12)
+    assert full.code == 0 and len(json.loads(full.out)['answers']) == 12 and 'forgotten' in full.err, full.err
+    long = talk('-n', '4', '--ctx', '16', '--json', text=b'rover ' * 40 + b'\nHi\n')
+    assert long.code == 0 and 'does not fit' in long.err, long.err
+    bad(1, 'format', 'chat', '-m', TINY)
+    bad(2, '-m', 'chat')
+    bad(2, 'stray', 'chat', '-m', TINY, 'stray')
+    bad(1, '--image', 'chat', '-m', TINY, '--chat-format', 'llama2', '--image', scratch('dot.ppm', b'P6 1 1 255\n\x80\x20\xf0'))
+
+
+def own_chat_interrupt():
+    """Ctrl-C stops the answer, not the program."""
+    chat = subprocess.Popen([FOLDER / 'chat', '-m', TINY, '--chat-format', 'llama2', '-n', '2000000000', '--logit-bias', '2,-inf', '--ctx', '100000'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+    for _ in range(2):
+        chat.stdin.write(b'Hello\n')
+        chat.stdin.flush()
+        assert chat.stdout.read(20)
+        chat.send_signal(signal.SIGINT)
+        while chat.stdout.read(1) != b'\n':     # the answer may hold line ends; the next message ends the wait in any case
+            pass
+    out, err = chat.communicate(timeout=60)
+    assert chat.returncode == 0, (chat.returncode, err)
+
+
+def fixtures_quantize_mixes():
+    """Each tensor has the type that it has in the reference's file of that name."""
+    for source, name, families in (('text/base-f16', 'text/base', ('q8_0', 'q3_k_m', 'q4_k_m', 'q5_k_m', 'q6_k')),
+                                   ('stories260K/stories260K-f32', 'stories260K/stories260K', ('f16', 'bf16', 'q8_0', 'q4_0', 'q5_1', 'q4_k_m'))):
+        for family in families:
+            out = scratch('mix.gguf')
+            good('quantize', f'{FIXTURES}/{source}.gguf', out, family)
+            assert types_in(out) == types_in(f'{FIXTURES}/{name}-{family}.gguf'), family
+
+
+def fixtures_quantize_seeing():
+    """One file, two files, a projector: image matrices stay above 4 bits, and the model answers."""
+    ask = ['-p', 'What?', '--image', seeing('small.ppm'), '-n', '4']
+    whole, text, projector = scratch('whole.gguf'), scratch('text.gguf'), scratch('projector.gguf')
+    good('quantize', seeing('model-f32.gguf'), whole, 'Q4_K_M')
+    good('quantize', seeing('split-text-f32.gguf'), text, 'Q4_K_M')
+    good('quantize', seeing('split-projector-f32.gguf'), projector, 'Q4_K_M')
+    for path in (whole, projector):
+        assert set(types_in(path).values()) <= ({'F32', 'F16'} if path == projector else {'F32', 'F16', 'Q5_0', 'Q8_0', 'Q4_K', 'Q6_K'})
+    assert all(kind in ('F32', 'F16') for name, kind in types_in(whole).items() if name.startswith(('v.', 'mm.')))
+    good('describe', '-m', whole, *ask)
+    good('describe', '-m', text, '--projector', projector, *ask)
+    good('quantize', seeing('split-projector-f32.gguf'), projector, 'Q8_0')
+    assert 'Q8_0' in types_in(projector).values()
+    good('describe', '-m', text, '--projector', projector, *ask)
+
+
+def fixtures_chat_pictures():
+    """A picture of the first message is looked at in every turn, and computed once."""
+    with open(scratch('lines', b'What is it?\nAnd now?\n'), 'rb') as lines:
+        r = run('chat', '-m', seeing('model-f32.gguf'), '--image', seeing('small.ppm'), '-n', '4', '--json', '--chat-format', 'llama3', stdin=lines)
+    assert r.code == 0, r.err
+    first = json.loads(r.out)['answers'][0]
+    alone = json.loads(good('describe', '-m', seeing('model-f32.gguf'), '--image', seeing('small.ppm'), '-p', 'What is it?', '-n', '4', '--chat-format', 'llama3', '--json').out)
+    assert first['ids'] == alone['ids'] and len(json.loads(r.out)['answers']) == 2, (first, alone)
 
 
 def main(which, folder, tiny):
