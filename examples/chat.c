@@ -96,8 +96,9 @@ static void add_missing_pictures(sl_session *session, const struct conversation 
     for (size_t m = 0; m < c->n; m++)
         for (size_t p = 0; p < c->messages[m].n_parts; p++) {
             const sl_image *image = c->messages[m].parts[p].image;
-            if (image && there)
-                there--;
+            const size_t tokens = image ? image_tokens(sl_session_model(session), image, info.image_token) : 0;
+            if (image && there)     /* also where some of its tokens are still to come: it waits for them */
+                there -= there < tokens ? there : tokens;
             else if (image)
                 must(sl_session_add_image(session, image));
         }

@@ -309,8 +309,7 @@ struct pictures load_pictures(const struct settings *s)
     return p;
 }
 
-/* How many image tokens stand for a picture. */
-static size_t image_tokens(const sl_model *model, const sl_image *image, sl_token token)
+size_t image_tokens(const sl_model *model, const sl_image *image, sl_token token)
 {
     size_t n, n_tokens = 0;
     sl_status status = sl_image_encode(model, image, NULL, 0, &n);

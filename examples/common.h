@@ -88,6 +88,7 @@ sl_session *open_session(sl_model *model, const struct settings *s, uint64_t n_c
 struct pictures { sl_image **images; const char **paths; size_t n; double seconds; };
 void check_pictures(const sl_model *model);             /* that it takes any, or exit 1 */
 struct pictures load_pictures(const struct settings *s);                                            /* free it */
+size_t image_tokens(const sl_model *model, const sl_image *image, sl_token token);                   /* how many of them stand for a picture */
 void add_pictures(sl_session *session, const struct pictures *p, const sl_token *ids, size_t n);    /* one for each image token in ids, or exit 1 */
 void free_pictures(struct pictures *p);
 
