@@ -204,6 +204,8 @@ int main(int argc, char **argv)
 
     struct pictures pictures = load_pictures(&s);
     sl_model *model = load_model(&s, SL_PARTS_ALL);
+    if (pictures.n)
+        check_pictures(model);
     if (!c.format && !sl_chat_format(model))
         fail("%s: its chat format is not known; name one with --chat-format", s.model);
     sl_session *session = open_session_for(model, &s, 0, &choosing);

@@ -666,7 +666,10 @@ def own_perplexity():
     assert 0 < far['median'] <= far['p99'] <= far['max'] and far['mean'] > 0, far
     assert b'KL' in good('perplexity', '-m', small, '-f', text, '--ctx', str(window), '--kl', saved, '--stride', '8').out
     bad(1, 'saved.npy', 'perplexity', '-m', TINY, '-f', text, '--ctx', '16', '--kl', saved)
-    bad(1, 'another', 'perplexity', '-m', TINY, '-f', scratch('other', b'A crater. The hill saw the rover and drove over it. ' * 8), '--ctx', str(window), '--kl', saved, '--stride', '8')
+    other = bytearray(pathlib.Path(saved).read_bytes())
+    first = 10 + other[8] + 256 * other[9]      # the id of the first row
+    other[first:first + 4] = struct.pack('<f', struct.unpack('<f', other[first:first + 4])[0] + 1)
+    bad(1, 'another', 'perplexity', '-m', TINY, '-f', text, '--ctx', str(window), '--kl', scratch('other.npy', bytes(other)), '--stride', '8')
     bad(1, 'cut.npy', 'perplexity', '-m', TINY, '-f', text, '--ctx', str(window), '--stride', '8', '--kl', scratch('cut.npy', pathlib.Path(saved).read_bytes()[:-4]))
     bad(1, 'nothing.npy', 'perplexity', '-m', TINY, '-f', text, '--kl', scratch('nothing.npy', b''))
     bad(1, 'few', 'perplexity', '-m', TINY, '-p', '')
