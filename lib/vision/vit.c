@@ -181,6 +181,9 @@ void sl_vit_free(sl_vit *e, const sl_mem *mem) { sl_mem_free(mem, e->layers); }
 
 /* ---- computation ---- */
 
+/* Each part of a layer with a frame of its own: tensors are large, and stacks small. */
+#define APART __attribute__((noinline))
+
 static const sl_tensor none = { .ne = { 0 } };
 
 static sl_tensor with_bias(sl_pass *p, sl_tensor x, sl_tensor bias)
@@ -190,7 +193,7 @@ static sl_tensor with_bias(sl_pass *p, sl_tensor x, sl_tensor bias)
 }
 
 /* x[n_embd, n_pos] += attention(norm(x)) */
-static void attention(sl_pass *p, const sl_vision *v, const sl_vit *e, const sl_vit_layer *y, sl_tensor x)
+static APART void attention(sl_pass *p, const sl_vision *v, const sl_vit *e, const sl_vit_layer *y, sl_tensor x)
 {
     const int64_t d = v->n_embd / v->n_head, n_page = (v->n_pos + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS;
     const sl_tensor places = e->places[p->device];
@@ -207,7 +210,7 @@ static void attention(sl_pass *p, const sl_vision *v, const sl_vit *e, const sl_
 }
 
 /* x += second(gelu(first(norm(x)))) */
-static void feed_forward(sl_pass *p, const sl_vision *v, const sl_vit_layer *y, sl_tensor x)
+static APART void feed_forward(sl_pass *p, const sl_vision *v, const sl_vit_layer *y, sl_tensor x)
 {
     sl_act a = sl_act_of(sl_op_layer_norm(p, x, y->norm2, y->norm2_bias, v->epsilon));
     sl_tensor hidden = sl_op_matmul(p, &y->first, &a);                                      /* [n_ff, n_pos] */
