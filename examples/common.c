@@ -213,6 +213,8 @@ sl_model_options model_options(const struct settings *s, uint32_t parts)
     options.pre = s->pre;
     options.n_threads = (uint32_t)s->threads;
     options.in_place = (uint32_t)s->no_pack;
+    options.weight_cache = s->weight_cache;
+    options.pin = (uint32_t)s->pin;
     options.parts = parts;
     options.log = print_log;
     options.projector = s->projector;

@@ -31,7 +31,8 @@ struct settings {
     const char *projector, *cross_norm, *global_gates;
     struct list images;
     uint64_t threads, ctx, batch;
-    int no_pack, no_bos, no_special, json;
+    const char *weight_cache;
+    int pin, no_pack, no_bos, no_special, json;
 };
 
 /* A text as it is ... */
@@ -64,6 +65,8 @@ struct settings {
     { "--cpu-level", "NAME", "at most this instruction set: scalar, avx2, avx512, ...", OPTION_TEXT, &(s).cpu_level },      \
     { "--backend", "NAME", "cpu (default), or the path of a module", OPTION_TEXT, &(s).backend },                           \
     { "--no-pack", "", "use the weights where they lie in the file", OPTION_FLAG, &(s).no_pack },                           \
+    { "--weight-cache", "FILE", "keep packed weights in this file, for the next time", OPTION_TEXT, &(s).weight_cache },    \
+    { "--pin", "", "keep each thread on a processor of its own", OPTION_FLAG, &(s).pin },                                   \
     VISION_OPTIONS(s)
 
 /* Reads the command line. `operand` receives the one argument that is no option (NULL: there is none). --help prints and exits 0. */

@@ -42,7 +42,9 @@ static sl_status check_options(const sl_model_options *o)
         return sl_fail(SL_ERR_ARGUMENT, "model options: parts is %u", o->parts);
     if (o->in_place > 1)
         return sl_fail(SL_ERR_ARGUMENT, "model options: in_place is %u", o->in_place);
-    if (o->reserved)
+    if (o->pin > 1)
+        return sl_fail(SL_ERR_ARGUMENT, "model options: pin is %u", o->pin);
+    if (o->reserved || o->reserved_pin)
         return sl_fail(SL_ERR_ARGUMENT, "model options: reserved must be 0");
     if (o->n_threads > SL_LIMIT_THREADS)
         return sl_fail(SL_ERR_LIMIT, "model options: %u threads, the limit is %d", o->n_threads, SL_LIMIT_THREADS);
@@ -166,7 +168,7 @@ sl_status sl_model_get_info(const sl_model *model, sl_model_info *out)
                            .n_ctx_train = hp->n_ctx_train, .n_embd = hp->n_embd, .n_layer = hp->n_layer, .d_head = hp->d_head, .n_expert = hp->n_expert,
                            .n_expert_used = hp->n_expert_used, .n_vocab = model->arch ? hp->n_vocab : model->vocab ? sl_vocab_count(model->vocab) : 0,
                            .n_parts = (uint32_t)model->parts.n_parts, .n_params = model->n_params, .file_bytes = model->file_bytes,
-                           .weight_bytes = model->memory.weights, .in_place_bytes = model->memory.in_place, .load_peak_bytes = model->memory.load_peak,
+                           .weight_bytes = model->memory.weights, .in_place_bytes = model->memory.in_place, .load_peak_bytes = model->memory.load_peak, .cached_bytes = model->memory_cached,
                            .vision = model->layout.sentence, .image_token = SL_TOKEN_NONE };
     if (model->arch) {
         unsigned worked;

@@ -67,10 +67,14 @@ typedef struct sl_backend_options {
     const char *cpu_level;          /* ceiling by name, or NULL */
     const char *arith;              /* of float weights: "f32" or "bf16"; NULL or "" is "f32". SL_ERR_UNSUPPORTED for those it has not */
     unsigned n_threads;             /* 0: its own choice */
+    int pin;                        /* 1: threads stay on processors of their own, where the backend has threads and the system allows it */
     int plan_only;                  /* 1: nothing will be computed or placed; open no threads */
     /* How a module, which does not see the library's own, sets the sentence of a failure; returns `status`. Valid for the life of the device. */
     sl_status (*fail)(sl_status status, const char *format, ...) SL_PRINTF(2, 3);
 } sl_backend_options;
+
+/* Packed bytes that were kept are read in multiples of this. */
+enum { SL_PACKED_BLOCK = 1 << 16 };
 
 /* Where a weight's bytes come from. Rows lie as in the file: n_mat * n_out rows of n_in elements. */
 typedef struct sl_weight_source {
@@ -81,6 +85,9 @@ typedef struct sl_weight_source {
     sl_status (*read)(uint64_t offset, void *to, size_t bytes, void *user);
     /* Called by the thread that called place, now and then, with bytes done of this tensor; other than SL_OK ends it with that status. */
     sl_status (*progress)(uint64_t done, void *user);
+    /* NULL, or bytes of what place() once made of this weight (and `packed` below gave away), checked against checksums: to be taken instead of packing; place fails
+     * with the status of a read that fails, and may be called again without this. `offset` is a multiple of SL_PACKED_BLOCK, and so is `bytes` except at the end. */
+    sl_status (*packed)(uint64_t offset, void *to, size_t bytes, void *user);
     void *user;
 } sl_weight_source;
 
@@ -100,6 +107,10 @@ typedef struct sl_backend {
     /* Reads, checks (no NaN, no infinity: SL_ERR_NONFINITE) and packs a weight; *handle goes into sl_weight. */
     sl_status (*place)(void *device, const sl_weight_source *source, void **handle);
     void (*unplace)(void *device, void *handle);       /* NULL is fine */
+    /* The bytes that place() made of a weight and did not use in place, `weight_bytes` of them: for a file that spares the next load the packing. They depend on
+     * the weight's type, shape and numbers, and on `layout`, and on nothing else: neither on the machine nor on options. Entry NULL or layout 0: cannot be kept. */
+    const void *(*packed)(void *device, void *handle, size_t *bytes);
+    uint32_t layout;
 
     /* Memory for vectors, cache and arena: 64-byte aligned, zeroed. */
     sl_status (*alloc)(void *device, size_t bytes, void **memory);

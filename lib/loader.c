@@ -211,12 +211,18 @@ sl_status sl_loader_open(sl_loader *loader)
 
 /* ---- placing ---- */
 
-typedef struct reading { sl_loader *loader; const sl_bound *bound; } reading;
+typedef struct reading { sl_loader *loader; const sl_bound *bound; size_t index; } reading;
 
 static sl_status read_tensor(uint64_t offset, void *to, size_t bytes, void *user)
 {
     const reading *r = user;
     return sl_input_read(&r->loader->model->parts.parts[r->bound->part].input, r->bound->tensor->offset + offset, to, bytes);
+}
+
+static sl_status read_packed(uint64_t offset, void *to, size_t bytes, void *user)
+{
+    const reading *r = user;
+    return sl_weight_cache_read(&r->loader->cache, r->index, offset, to, bytes);
 }
 
 static sl_status tell_progress(uint64_t done, void *user)
@@ -237,20 +243,43 @@ static sl_status new_placed(sl_model *model, int device, sl_placed **out)
     return SL_OK;
 }
 
-static sl_status place_matrix(sl_loader *loader, const sl_bound *b, sl_placed *placed)
+/* From the cache, if it has it: 1 if that worked or the load is to end. */
+static int place_cached(sl_loader *loader, const reading *r, const sl_weight_source *source, sl_placed *placed, sl_status *status)
+{
+    char before[SL_SENTENCE_BYTES];
+    sl_weight_source cached = *source;
+    const sl_device *d = &loader->model->devices[r->bound->device];
+    if (!sl_weight_cache_has(&loader->cache, r->index))
+        return 0;
+    cached.packed = read_packed;
+    sl_sentence_keep(before);
+    *status = d->backend->place(d->handle, &cached, &placed->handle);
+    if (*status == SL_OK)
+        loader->model->memory_cached += loader->cache.weights[r->index].bytes;
+    if (*status == SL_OK || *status == SL_ERR_CANCELLED)
+        return 1;
+    sl_weight_cache_drop(&loader->cache);
+    sl_sentence_restore(before);
+    return 0;
+}
+
+static sl_status place_matrix(sl_loader *loader, size_t index, sl_placed *placed)
 {
     sl_model *model = loader->model;
+    const sl_bound *b = &loader->bound[index];
     sl_input *input = &model->parts.parts[b->part].input;
-    reading r = { loader, b };
+    reading r = { loader, b, index };
+    sl_status status;
     sl_weight_source source = { .weight = b->weight, .read = read_tensor, .progress = tell_progress, .user = &r, .writable = !input->file };
     if (loader->options->in_place) {
         SL_TRY(sl_input_map(input, &source.in_place));
         source.in_place += b->tensor->offset;
     }
     const sl_device *d = &model->devices[b->device];
-    SL_TRY(d->backend->place(d->handle, &source, &placed->handle));
+    if (!place_cached(loader, &r, &source, placed, &status))
+        status = d->backend->place(d->handle, &source, &placed->handle);
     b->weight->handle = placed->handle;
-    return SL_OK;
+    return status;
 }
 
 /* Copies host memory to a device. */
@@ -308,7 +337,7 @@ static sl_status copy_numbers(sl_loader *loader, const sl_bound *b, const sl_pla
         zero = zero && all_zero(numbers, (int64_t)values);
         SL_TRY(d->backend->upload(d->handle, (float *)placed->memory + first * type->block_values, numbers, values * sizeof *numbers));
         if (blocks > most) {
-            reading r = { loader, b };
+            reading r = { loader, b, 0 };
             SL_TRY(tell_progress((first + n) * type->block_bytes, &r));
         }
     }
@@ -333,21 +362,63 @@ static sl_status place_vector(sl_loader *loader, const sl_bound *b, sl_placed *p
     return status;
 }
 
+/* What is to be packed, and whether the cache has it. */
+static void open_cache(sl_loader *loader)
+{
+    const sl_model *model = loader->model;
+    sl_weight_cache_init(&loader->cache, &model->mem, &model->log, loader->options->weight_cache);
+    if (loader->options->in_place && loader->cache.path) {
+        sl_log_line(&model->log, SL_LOG_INFO, "weight cache %s: not used, because weights are used in place", loader->cache.path);
+        loader->cache.path = NULL;
+    }
+    for (size_t i = 0; i < loader->n_bound; i++) {
+        const sl_bound *b = &loader->bound[i];
+        const sl_device *d = &model->devices[b->device];
+        uint64_t temporary;
+        sl_weight_cache_add(&loader->cache, d, b->weight ? d->backend->weight_bytes(d->handle, b->weight, 0, &temporary) : 0);
+    }
+    sl_weight_cache_open(&loader->cache, &model->parts);
+}
+
+static sl_status goes_on(void *user)
+{
+    reading r = { user, NULL, 0 };
+    return tell_progress(0, &r);
+}
+
+/* Keeps what was packed for the next load. */
+static sl_status write_cache(sl_loader *loader)
+{
+    char before[SL_SENTENCE_BYTES];
+    if (!loader->cache.path)
+        return SL_OK;
+    sl_sentence_keep(before);
+    void **handles = sl_mem_alloc(&loader->model->mem, loader->n_bound, sizeof *handles);
+    if (!handles)       /* then the next load packs again */
+        sl_sentence_restore(before);
+    for (size_t i = 0; i < loader->n_bound && handles; i++)
+        handles[i] = loader->bound[i].weight ? loader->bound[i].weight->handle : NULL;
+    const sl_status status = handles ? sl_weight_cache_finish(&loader->cache, handles, goes_on, loader) : SL_OK;
+    sl_mem_free(&loader->model->mem, handles);
+    return status;
+}
+
 sl_status sl_loader_place(sl_loader *loader)
 {
+    open_cache(loader);
     for (size_t i = 0; i < loader->n_bound; i++) {
         const sl_bound *b = &loader->bound[i];
         sl_placed *placed;
         SL_TRY(new_placed(loader->model, b->device, &placed));
         loader->model->n_placed++;
-        sl_status status = b->weight ? place_matrix(loader, b, placed) : b->vector ? place_vector(loader, b, placed) : SL_OK;
+        sl_status status = b->weight ? place_matrix(loader, i, placed) : b->vector ? place_vector(loader, b, placed) : SL_OK;
         if (status != SL_OK)
             return status == SL_ERR_CANCELLED ? status : sl_fail_in(status, b->tensor->name);
         loader->done += b->tensor->bytes;
-        reading r = { loader, b };
+        reading r = { loader, b, i };
         SL_TRY(tell_progress(0, &r));
     }
-    return SL_OK;
+    return write_cache(loader);
 }
 
 sl_status sl_loader_read(sl_loader *loader, const char *name, int64_t n, float **out)
@@ -380,6 +451,7 @@ sl_status sl_loader_constant(sl_loader *loader, sl_type type, int64_t n, const v
 
 void sl_loader_close(sl_loader *loader)
 {
+    sl_weight_cache_close(&loader->cache);
     sl_mem_free(&loader->model->mem, loader->bound);
     loader->bound = NULL;
 }

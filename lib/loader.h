@@ -4,6 +4,7 @@
 #define SL_LOADER_H
 
 #include "model.h"
+#include "weight_cache.h"
 
 /* A tensor that was bound: where it lies and which member waits for it. */
 typedef struct sl_bound {
@@ -21,6 +22,7 @@ struct sl_loader {
     sl_bound *bound;
     size_t n_bound;
     uint64_t done, total;       /* bytes placed, of all bound tensors */
+    sl_weight_cache cache;      /* of packed weights; its weights are the bound tensors */
 };
 
 /* Binds through the model's architecture; warns of tensors that nobody asked for; sums up model->memory. */

@@ -141,7 +141,7 @@ static sl_status load_weights(sl_model *model, const sl_model_options *options, 
         SL_TRY(model->arch->read(model));
     warn_of_options(model, options);
     const sl_backend_options device = { .mem = &model->mem, .log = &model->log, .cpu_level = options->cpu_level, .arith = options->arith,
-                                        .n_threads = options->n_threads, .plan_only = plan_only, .fail = sl_fail };
+                                        .n_threads = options->n_threads, .pin = (int)options->pin, .plan_only = plan_only, .fail = sl_fail };
     SL_TRY(open_devices(model, options->backend, &device));
     sl_loader loader = { .model = model, .options = options, .plan_only = plan_only };
     status = sl_loader_open(&loader);

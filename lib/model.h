@@ -33,6 +33,7 @@ struct sl_model {
     char *architecture, *name;  /* general.architecture and general.name, terminated; "" where absent */
     uint64_t n_params, file_bytes;
     sl_memory memory;           /* weights, in_place, load_peak */
+    uint64_t memory_cached;     /* of the weights, bytes that came from the cache file */
 };
 
 /* Takes over `parts` (also on failure). plan_only 1: everything but the weights' bytes; such a model can be planned, not run. */

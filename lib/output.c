@@ -11,6 +11,7 @@ static sl_status begin(sl_output *output)
     const size_t length = strlen(output->path);
     memcpy(output->partial, output->path, length);
     memcpy(output->partial + length, ending, sizeof ending);
+    SL_TRY(sl_fail_in(sl_file_replaceable(output->path), output->path));
     return sl_fail_in(sl_file_create(&output->file, output->mem, output->partial), output->path);
 }
 

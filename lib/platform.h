@@ -55,6 +55,13 @@ static inline void sl_cpu_relax(void)   /* inside a spin loop */
 /* Processors the process may use: physical cores within affinity and cgroup quota, at least 1. `logical` 1: hyper-threads count.
  * Without files only affinity is known. */
 unsigned sl_cpu_count(int logical);
+/* The processors that the calling thread may run on, in the order in which threads are best put on them: one of each physical core, then their siblings.
+ * Writes `most` at most and returns how many it wrote; 0: unknown here. */
+unsigned sl_cpu_order(unsigned *cpus, unsigned most);
+/* Keeps the calling thread on one processor, until unpin gives it back what it had. Where the system refuses, nothing changes. */
+typedef struct sl_affinity { uint64_t bits[128]; int known; } sl_affinity;
+void sl_thread_pin(unsigned cpu, sl_affinity *before);         /* before: NULL is fine */
+void sl_thread_unpin(const sl_affinity *before);
 
 /* ---- clock ---- */
 uint64_t sl_clock_ns(void);             /* monotonic; 0 where there is no clock */
@@ -68,6 +75,7 @@ typedef struct sl_file sl_file;
 sl_status sl_file_open(sl_file **out, const struct sl_mem *mem, const char *path);         /* for reading; what is no regular file or block device is SL_ERR_IO */
 void sl_file_close(sl_file *file, const struct sl_mem *mem);                               /* NULL is fine */
 uint64_t sl_file_size(const sl_file *file);
+uint64_t sl_file_changed(const sl_file *file);          /* when its bytes last changed before it was opened: nanoseconds of some clock; 0 if unknown */
 /* Up to `bytes` bytes at `offset`: short counts are retried; *got < bytes only at the end of the file. Any thread. */
 sl_status sl_file_read(const sl_file *file, uint64_t offset, void *to, size_t bytes, size_t *got);
 sl_status sl_file_map(sl_file *file, const void **data);                /* whole file, private, read only; unmapped by close. One thread at a time */
@@ -79,6 +87,7 @@ sl_status sl_file_create(sl_file **out, const struct sl_mem *mem, const char *pa
 sl_status sl_file_write(sl_file *file, uint64_t offset, const void *from, size_t bytes);       /* short counts are retried */
 /* Gives the created file, whose path is `path`, the name `as` (in the same folder), in the place of what has it: in one step, after its bytes are on the
  * disk; returns when the name is, too. */
+sl_status sl_file_replaceable(const char *as);     /* SL_ERR_IO if what has that name is no file: such things are never replaced */
 sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as);
 void sl_file_remove(const sl_file *file, const char *path);             /* the created file, if that is still its name */
 

@@ -42,6 +42,21 @@ unsigned sl_cpu_count(int logical)
     return 1;
 }
 
+unsigned sl_cpu_order(unsigned *cpus, unsigned most)
+{
+    (void)cpus, (void)most;
+    return 0;
+}
+
+void sl_thread_pin(unsigned cpu, sl_affinity *before)
+{
+    (void)cpu;
+    if (before)
+        before->known = 0;
+}
+
+void sl_thread_unpin(const sl_affinity *before) { (void)before; }
+
 #endif
 
 #if !SL_WITH_FILES
@@ -56,6 +71,12 @@ sl_status sl_file_open(sl_file **out, const struct sl_mem *mem, const char *path
 void sl_file_close(sl_file *file, const struct sl_mem *mem) { (void)file, (void)mem; }
 
 uint64_t sl_file_size(const sl_file *file)
+{
+    (void)file;
+    return 0;
+}
+
+uint64_t sl_file_changed(const sl_file *file)
 {
     (void)file;
     return 0;
@@ -86,6 +107,12 @@ sl_status sl_file_write(sl_file *file, uint64_t offset, const void *from, size_t
 {
     (void)file, (void)offset, (void)from, (void)bytes;
     return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
+}
+
+sl_status sl_file_replaceable(const char *as)
+{
+    (void)as;
+    return SL_OK;
 }
 
 sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as)

@@ -308,6 +308,38 @@ static int shares_core(unsigned cpu, const cpu_set_t *set, size_t set_bytes)
 
 #endif
 
+unsigned sl_cpu_order(unsigned *cpus, unsigned most)
+{
+    cpu_set_t set[CPU_SETS];
+    unsigned n = 0;
+    memset(set, 0, sizeof set);
+    if (sched_getaffinity(0, sizeof set, set))
+        return 0;
+    for (int siblings = 0; siblings < 2; siblings++)
+        for (unsigned cpu = 0; cpu < CPU_SETS * CPU_SETSIZE && n < most; cpu++)
+            if (CPU_ISSET_S(cpu, sizeof set, set) && shares_core(cpu, set, sizeof set) == siblings)
+                cpus[n++] = cpu;
+    return n;
+}
+
+void sl_thread_pin(unsigned cpu, sl_affinity *before)
+{
+    cpu_set_t set[CPU_SETS];
+    if (before)
+        before->known = !sched_getaffinity(0, sizeof before->bits, (cpu_set_t *)(void *)before->bits);
+    if (cpu >= CPU_SETS * CPU_SETSIZE)
+        return;
+    memset(set, 0, sizeof set);
+    CPU_SET_S(cpu, sizeof set, set);
+    (void)sched_setaffinity(0, sizeof set, set);
+}
+
+void sl_thread_unpin(const sl_affinity *before)
+{
+    if (before->known)
+        (void)sched_setaffinity(0, sizeof before->bits, (const cpu_set_t *)(const void *)before->bits);
+}
+
 unsigned sl_cpu_count(int logical)
 {
     cpu_set_t set[CPU_SETS];
@@ -332,6 +364,21 @@ unsigned sl_cpu_count(int logical)
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (unsigned)online : 1;
 }
+
+unsigned sl_cpu_order(unsigned *cpus, unsigned most)
+{
+    (void)cpus, (void)most;
+    return 0;
+}
+
+void sl_thread_pin(unsigned cpu, sl_affinity *before)
+{
+    (void)cpu;
+    if (before)
+        before->known = 0;
+}
+
+void sl_thread_unpin(const sl_affinity *before) { (void)before; }
 
 #endif
 #endif

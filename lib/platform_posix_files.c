@@ -21,7 +21,7 @@
 
 struct sl_file {
     int fd;
-    uint64_t size;
+    uint64_t size, changed;
     void *map;      /* or NULL */
 };
 
@@ -41,8 +41,8 @@ static sl_status fail_errno(const char *what, int e)
     return sl_fail(e == ENOMEM ? SL_ERR_NOMEM : SL_ERR_IO, "%s: %s (error %d)", what, text, e);
 }
 
-/* The size of what is open at fd, which must be something that can be read at any place. */
-static sl_status size_of(int fd, uint64_t *size)
+/* The size of what is open at fd, which must be something that can be read at any place, and when it was changed. */
+static sl_status size_of(int fd, uint64_t *size, uint64_t *changed)
 {
     struct stat st;
     if (fstat(fd, &st))
@@ -55,6 +55,7 @@ static sl_status size_of(int fd, uint64_t *size)
     if (end < 0)
         return fail_errno("cannot find the end", errno);
     *size = (uint64_t)end;
+    *changed = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
     return SL_OK;
 }
 
@@ -67,14 +68,14 @@ sl_status sl_file_open(sl_file **out, const struct sl_mem *mem, const char *path
     while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return fail_errno("cannot open", errno);
-    uint64_t size = 0;
-    sl_status s = size_of(fd, &size);
+    uint64_t size = 0, changed = 0;
+    sl_status s = size_of(fd, &size, &changed);
     sl_file *file = s == SL_OK ? sl_mem_alloc(mem, 1, sizeof *file) : NULL;
     if (!file) {
         close(fd);
         return s == SL_OK ? SL_ERR_NOMEM : s;
     }
-    *file = (sl_file) { fd, size, NULL };
+    *file = (sl_file) { fd, size, changed, NULL };
     *out = file;
     return SL_OK;
 }
@@ -90,6 +91,7 @@ void sl_file_close(sl_file *file, const struct sl_mem *mem)
 }
 
 uint64_t sl_file_size(const sl_file *file) { return file->size; }
+uint64_t sl_file_changed(const sl_file *file) { return file->changed; }
 
 sl_status sl_file_read(const sl_file *file, uint64_t offset, void *to, size_t bytes, size_t *got)
 {
@@ -179,7 +181,7 @@ sl_status sl_file_create(sl_file **out, const struct sl_mem *mem, const char *pa
         sl_mem_free(mem, file);
         return s;
     }
-    *file = (sl_file) { fd, 0, NULL };
+    *file = (sl_file) { .fd = fd };
     *out = file;
     return SL_OK;
 }
@@ -232,11 +234,15 @@ static sl_status sync_folder(const struct sl_mem *mem, const char *path)
     return s;
 }
 
-sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as)
+sl_status sl_file_replaceable(const char *as)
 {
     struct stat st;
-    if (!stat(as, &st) && !S_ISREG(st.st_mode))
-        return sl_fail(SL_ERR_IO, "cannot replace: not a regular file");
+    return !stat(as, &st) && !S_ISREG(st.st_mode) ? sl_fail(SL_ERR_IO, "cannot replace: not a regular file") : SL_OK;
+}
+
+sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as)
+{
+    SL_TRY(sl_file_replaceable(as));
     SL_TRY(sync_to_disk(file->fd));
     if (rename(path, as))
         return fail_errno("cannot replace", errno);

@@ -97,6 +97,44 @@ static void cpu_close(void *device)
     sl_mem_free(&mem, dev);
 }
 
+/* Where threads are to stay: more threads than processors share them. */
+typedef struct pinning { unsigned *cpus, n; } pinning;
+
+static sl_status pin_worker(void *arg, size_t task, unsigned thread)
+{
+    const pinning *p = arg;
+    (void)task;
+    if (thread)
+        sl_thread_pin(p->cpus[thread % p->n], NULL);
+    return SL_OK;
+}
+
+/* The first job of a pool gives each thread a task of its own. */
+static sl_status pin_workers(cpu_device *dev)
+{
+    pinning p = { .cpus = sl_mem_alloc(&dev->mem, dev->n_threads, sizeof *p.cpus) };
+    if (!p.cpus)
+        return SL_ERR_NOMEM;
+    p.n = sl_cpu_order(p.cpus, dev->n_threads);
+    dev->pinned = p.n > 0;
+    dev->first_cpu = p.cpus[0];
+    const sl_status status = p.n ? cpu_parallel(dev, dev->n_threads, pin_worker, &p) : SL_OK;
+    sl_mem_free(&dev->mem, p.cpus);
+    return status;
+}
+
+static void pin_caller(cpu_device *dev)
+{
+    if (dev->pinned)
+        sl_thread_pin(dev->first_cpu, &dev->before);
+}
+
+static void unpin_caller(cpu_device *dev)
+{
+    if (dev->pinned)
+        sl_thread_unpin(&dev->before);
+}
+
 static sl_status cpu_open(void **device, const sl_backend_options *options)
 {
     if (options->arith && *options->arith && strcmp(options->arith, "f32") && strcmp(options->arith, "bf16"))
@@ -121,6 +159,8 @@ static sl_status cpu_open(void **device, const sl_backend_options *options)
     status = build_list(dev);
     if (status == SL_OK && !options->plan_only)
         status = cpu_pool_create(&dev->pool, &dev->mem, dev->n_threads);
+    if (status == SL_OK && dev->pool && options->pin)
+        status = pin_workers(dev);
     if (status != SL_OK)
         cpu_close(dev);
     else
@@ -156,8 +196,11 @@ typedef struct placing {
     uint8_t *base;              /* of its segment */
     uint8_t *buffers;           /* one per thread: 16 rows; NULL when used in place */
     size_t row_bytes;
-    uint64_t first;             /* panel of task 0 */
+    uint64_t first;             /* panel, or piece, of task 0 */
+    uint64_t bytes;             /* of the segment */
 } placing;
+
+enum { SHARE_BYTES = 32 << 20, PIECE_BYTES = 4 * SL_PACKED_BLOCK };
 
 static sl_status check_rows(const placing *p, uint64_t row, const uint8_t *rows, uint64_t n)
 {
@@ -188,7 +231,7 @@ static sl_status place_panel(void *arg, size_t task, unsigned thread)
 static sl_status place_panels(cpu_device *dev, placing *p)
 {
     const sl_weight *w = p->source->weight;
-    const uint64_t n = n_panels(w), bytes = p->row_bytes * CPU_PANEL, share = (32u << 20) / bytes + 1, total = (uint64_t)w->n_mat * (uint64_t)w->n_out * p->row_bytes;
+    const uint64_t n = n_panels(w), bytes = p->row_bytes * CPU_PANEL, share = SHARE_BYTES / bytes + 1, total = (uint64_t)w->n_mat * (uint64_t)w->n_out * p->row_bytes;
     for (p->first = 0; p->first < n; p->first += share) {
         const uint64_t count = n - p->first < share ? n - p->first : share;
         sl_status status = cpu_parallel(dev, count, place_panel, p);
@@ -197,6 +240,27 @@ static sl_status place_panels(cpu_device *dev, placing *p)
         SL_TRY(status);
         const uint64_t done = (p->first + share) * bytes;        /* the last panel of a matrix may be filled up */
         SL_TRY(p->source->progress(done < total ? done : total, p->source->user));
+    }
+    return SL_OK;
+}
+
+/* Packed before: a piece of it. The reader checks its sums while it is still in the cache. */
+static sl_status take_piece(void *arg, size_t task, unsigned thread)
+{
+    const placing *p = arg;
+    const uint64_t offset = (p->first + task) * PIECE_BYTES, left = p->bytes - offset;
+    (void)thread;
+    return p->source->packed(offset, p->base + offset, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES, p->source->user);
+}
+
+static sl_status take_packed(cpu_device *dev, placing *p)
+{
+    const sl_weight *w = p->source->weight;
+    const uint64_t n = (p->bytes + PIECE_BYTES - 1) / PIECE_BYTES, share = SHARE_BYTES / PIECE_BYTES, total = (uint64_t)w->n_mat * (uint64_t)w->n_out * p->row_bytes;
+    for (p->first = 0; p->first < n; p->first += share) {
+        const uint64_t count = n - p->first < share ? n - p->first : share;
+        SL_TRY(cpu_parallel(dev, count, take_piece, p));
+        SL_TRY(p->source->progress((p->first + count) == n ? total : total / n * (p->first + count), p->source->user));
     }
     return SL_OK;
 }
@@ -215,6 +279,26 @@ static sl_status add_segment(cpu_device *dev, const sl_weight_source *source, si
     return SL_OK;
 }
 
+/* The last segment goes: nothing was placed in it. */
+static void drop_segment(cpu_device *dev)
+{
+    const cpu_segment *s = &dev->segments[--dev->n_segments];
+    if (s->origin == CPU_ORIGIN_LIBRARY)
+        sl_mem_pages_free(&dev->mem, s->base, s->length);
+}
+
+static sl_status fill(cpu_device *dev, placing *p)
+{
+    p->base = dev->segments[p->matrix->segment].base;
+    if (p->source->packed)
+        return take_packed(dev, p);
+    if (p->matrix->packed && !(p->buffers = sl_mem_alloc(&dev->mem, dev->n_threads, buffer_bytes(p->source->weight))))
+        return SL_ERR_NOMEM;
+    const sl_status status = place_panels(dev, p);
+    sl_mem_free(&dev->mem, p->buffers);
+    return status;
+}
+
 static sl_status cpu_place(void *device, const sl_weight_source *source, void **handle)
 {
     cpu_device *dev = device;
@@ -226,24 +310,29 @@ static sl_status cpu_place(void *device, const sl_weight_source *source, void **
         return SL_ERR_NOMEM;
     *p.matrix = (cpu_matrix) { .type = w->type, .n_in = w->n_in, .n_out = w->n_out, .n_mat = w->n_mat, .packed = !source->in_place };
     p.matrix->stride = source->in_place ? p.row_bytes : cpu_panel_bytes(w->type, w->n_in);
-    uint64_t temporary, bytes = cpu_weight_bytes(dev, w, !!source->in_place, &temporary);
-    if (source->in_place)
-        bytes = (uint64_t)w->n_mat * (uint64_t)w->n_out * p.row_bytes;
-    sl_status status = bytes > SIZE_MAX / 2 ? sl_fail(SL_ERR_OVERFLOW, "%llu bytes do not fit the address space", (unsigned long long)bytes)
-                                            : add_segment(dev, source, (size_t)bytes, &p.matrix->segment);
+    uint64_t temporary;
+    p.bytes = source->in_place ? (uint64_t)w->n_mat * (uint64_t)w->n_out * p.row_bytes : cpu_weight_bytes(dev, w, 0, &temporary);
+    sl_status status = p.bytes > SIZE_MAX / 2 ? sl_fail(SL_ERR_OVERFLOW, "%llu bytes do not fit the address space", (unsigned long long)p.bytes)
+                                              : add_segment(dev, source, (size_t)p.bytes, &p.matrix->segment);
     if (status == SL_OK) {
-        p.base = dev->segments[p.matrix->segment].base;
-        if (!source->in_place && !(p.buffers = sl_mem_alloc(&dev->mem, dev->n_threads, buffer_bytes(w))))
-            status = SL_ERR_NOMEM;
+        pin_caller(dev);
+        status = fill(dev, &p);
+        unpin_caller(dev);
+        if (status != SL_OK)
+            drop_segment(dev);
     }
-    if (status == SL_OK)
-        status = place_panels(dev, &p);
-    sl_mem_free(&dev->mem, p.buffers);
     if (status != SL_OK)
-        sl_mem_free(&dev->mem, p.matrix);       /* its segment goes with the device: a load that fails closes it */
+        sl_mem_free(&dev->mem, p.matrix);
     else
         *handle = p.matrix;
     return status;
+}
+
+static const void *cpu_packed(void *device, void *handle, size_t *bytes)
+{
+    const cpu_segment *s = &((cpu_device *)device)->segments[((cpu_matrix *)handle)->segment];
+    *bytes = s->length;
+    return s->base;
 }
 
 static void cpu_unplace(void *device, void *handle) { sl_mem_free(&((cpu_device *)device)->mem, handle); }
@@ -282,6 +371,7 @@ static sl_status cpu_begin(void *device, const atomic_int *cancel)
     if (status == SL_OK) {
         dev->taken = 1;
         cpu_pool_cancel(dev->pool, cancel);
+        pin_caller(dev);
     }
     sl_mutex_unlock(&dev->lock);
     return status;
@@ -291,6 +381,7 @@ static sl_status cpu_end(void *device)
 {
     cpu_device *dev = device;
     cpu_pool_cancel(dev->pool, NULL);
+    unpin_caller(dev);
     sl_mutex_lock(&dev->lock);
     dev->taken = 0;
     sl_cond_signal(&dev->free);
@@ -300,6 +391,6 @@ static sl_status cpu_end(void *device)
 
 const sl_backend sl_backend_cpu = {
     .contract = SL_BACKEND_CONTRACT, .name = "cpu", .open = cpu_open, .close = cpu_close, .impl = cpu_impl, .threads = cpu_threads,
-    .weight_bytes = cpu_weight_bytes, .place = cpu_place, .unplace = cpu_unplace,
+    .weight_bytes = cpu_weight_bytes, .place = cpu_place, .unplace = cpu_unplace, .packed = cpu_packed, .layout = CPU_LAYOUT,
     .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy, .download = cpu_copy, .begin = cpu_begin, .end = cpu_end,
 };

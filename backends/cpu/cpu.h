@@ -50,6 +50,9 @@ typedef struct cpu_device {
     cpu_pool *pool;                 /* NULL: planning only */
     unsigned n_threads;             /* of the pool, the caller included */
     unsigned streams;               /* cpu_streams() */
+    int pinned;                     /* 1: the workers stay where they are; the caller comes to first_cpu for each pass, and goes back to `before` */
+    unsigned first_cpu;
+    sl_affinity before;
     sl_mutex lock;                  /* around taken */
     sl_cond free;                   /* a pass has ended */
     int taken;                      /* 1 from begin to end of a pass: sessions take turns */
@@ -73,6 +76,8 @@ static inline char *cpu_row(const sl_tensor *t, int64_t row)
 /* 16 rows of a matrix. Panels of one matrix follow each other, the last is filled up with zero blocks; of n_mat matrices each begins with a panel
  * of its own, so there are n_mat * ceil(n_out / 16). See panel.c for each type's bytes. */
 enum { CPU_PANEL = 16 };
+/* Raised whenever cpu_panel_pack lays any type differently: files of packed weights made before are then not used. */
+enum { CPU_LAYOUT = 1 };
 
 /* What place() hands out. */
 typedef struct cpu_matrix {

@@ -84,6 +84,14 @@ typedef struct sl_model_options {
      *  tokenizer.ggml.eos_token_ids (the converter that reordered rows wrote it), else "stored". "reorder": the norms are reordered as the rows were. */
     const char *cross_norm;
     const char *global_gates;       /**< Llama 3.2 Vision: gates of the global vision blocks are stored "raw" or with "tanh" taken; "auto" (default): "tanh" */
+    /** Path of a file that keeps the packed weights of this model, or NULL. A load that finds the right one reads it instead of packing, a load that does not packs and then
+     *  writes it (the size of the weights; it waits for the disk). It is used only if it was made from the same files (size, time of change, header and samples of every
+     *  tensor), by a library with the same arithmetic and layout, and if its checksums hold; CPU level and number of threads do not matter. Else it is made anew: its place is taken
+     *  in one step, so several processes may share it. That it is damaged, cannot be written, or is another kind of file (which is left alone) is said in the log and never makes
+     *  a load fail. A file may be open as "<path>.partial" meanwhile. Not used with sources or in_place. */
+    const char *weight_cache;
+    uint32_t pin;                   /**< 1: computing threads stay on processors of their own, one per physical core as far as there are, the caller's during a pass; 0: the system moves them */
+    uint32_t reserved_pin;          /**< 0 */
 } sl_model_options;
 
 /** Initializer: all defaults. */
@@ -151,6 +159,7 @@ typedef struct sl_model_info {
     uint32_t max_tiles;         /**< tiles that a picture is cut into at most */
     int32_t image_token;        /**< the token that stands for a picture, or for one vector of it (sl_image_encode()), or SL_TOKEN_NONE */
     uint32_t reserved;          /**< 0 */
+    uint64_t cached_bytes;      /**< of weight_bytes, those that came from the file `weight_cache` */
 } sl_model_info;
 
 /** Fills `out` (its size member set by the caller). Any thread. Since 0.1. */

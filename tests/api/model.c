@@ -282,6 +282,54 @@ static void callbacks(void **state)
     no_leak();
 }
 
+/* Seen from inside: from reads, which all threads do, and from progress, which the caller tells. */
+typedef struct pins { atomic_int n_reads, free_reads, free_tells; } pins;
+
+static int is_free(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) || CPU_COUNT(&set) > 1;
+}
+
+static int64_t read_pinned(uint64_t offset, void *to, uint64_t bytes, void *user)
+{
+    pins *p = user;
+    atomic_fetch_add(&p->n_reads, 1);
+    if (bytes < 2000)               /* rows of a panel, not the header */
+        atomic_fetch_add(&p->free_reads, is_free());
+    memcpy(to, file + offset, bytes);
+    return (int64_t)bytes;
+}
+
+static void threads_stay_where_they_are(void **state)
+{
+    (void)state;
+    pins p = { 0 };
+    cpu_set_t before, after;
+    if (sched_getaffinity(0, sizeof before, &before))
+        skip();
+    sl_allocator allocator;
+    sl_model_options o = counted(&allocator);
+    const sl_source source = { .size = sizeof source, .length = file_size, .read = read_pinned, .user = &p, .name = "pins" }, *const sources[] = { &source };
+    for (o.n_threads = 1; o.n_threads <= 5; o.n_threads += 2) {
+        sl_model *model = NULL;
+        o.allocator = NULL;         /* its counts are for one thread */
+        for (o.pin = 0; o.pin < 2; o.pin++) {
+            atomic_store(&p.n_reads, 0), atomic_store(&p.free_reads, 0);
+            STATUS(sl_model_load_sources(&model, sources, 1, &o), SL_OK);
+            assert_true(atomic_load(&p.n_reads) > 4);
+            assert_int_equal(o.pin || CPU_COUNT(&before) == 1 ? atomic_load(&p.free_reads) == 0 : atomic_load(&p.free_reads) > 0, 1);
+            same_numbers(model);
+            sl_model_free(model);
+            assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
+            assert_true(CPU_EQUAL(&before, &after));        /* the host's thread has its freedom back */
+        }
+    }
+    o.pin = 2;
+    sl_model *model;
+    STATUS(sl_model_load_sources(&model, sources, 1, &o), SL_ERR_ARGUMENT);
+}
+
 /* Memory: freed after the load unless in place, at any address. */
 static void from_memory(void **state)
 {
@@ -504,7 +552,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused_options), cmocka_unit_test(refused_arguments), cmocka_unit_test(no_model), cmocka_unit_test(option_sizes),
-        cmocka_unit_test(callbacks), cmocka_unit_test(from_memory), cmocka_unit_test(split_models), cmocka_unit_test(shared_out), cmocka_unit_test(progress),
+        cmocka_unit_test(callbacks), cmocka_unit_test(threads_stay_where_they_are), cmocka_unit_test(from_memory), cmocka_unit_test(split_models), cmocka_unit_test(shared_out), cmocka_unit_test(progress),
         cmocka_unit_test(memory_limit), cmocka_unit_test(references), cmocka_unit_test(sentence),
     };
     return cmocka_run_group_tests(tests, prepare, clean);

@@ -133,6 +133,50 @@ static void counts_processors(void **state)
     assert_true(sl_cpu_count(0) >= 1 && sl_cpu_count(1) >= sl_cpu_count(0));    /* this machine, as it is */
 }
 
+static void orders_processors(void **state)
+{
+    (void)state;
+    static const struct { const char *id; unsigned n, order[4]; } cases[] = {       /* of machines above */
+        { "one", 1, { 0 } }, { "two threads per core, far", 4, { 0, 1, 2, 3 } }, { "two threads per core, near", 4, { 0, 2, 1, 3 } },
+        { "the lower sibling is not allowed", 3, { 1, 2, 3 } },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (unsigned most = 0; most < 6; most++) {
+            unsigned order[6] = { 99, 99, 99, 99, 99, 99 };
+            const unsigned n = most < cases[i].n ? most : cases[i].n;
+            for (now = machines; strcmp(now->id, cases[i].id); now++)
+                ;
+            const unsigned got = sl_cpu_order(order, most);
+            now = NULL;
+            assert_int_equal(got, n);
+            assert_memory_equal(order, cases[i].order, n * sizeof *order);
+            assert_int_equal(order[n], 99);
+        }
+}
+
+/* A thread that is kept on one processor gets back what it had; a processor that does not exist changes nothing. */
+static void pins_threads(void **state)
+{
+    (void)state;
+    cpu_set_t was, is;
+    unsigned order[1];
+    sl_affinity before;
+    assert_int_equal(sl_cpu_order(order, 1), 1);
+    assert_int_equal(sched_getaffinity(0, sizeof was, &was), 0);
+    sl_thread_pin(order[0], &before);
+    assert_int_equal(sched_getaffinity(0, sizeof is, &is), 0);
+    assert_int_equal(CPU_COUNT(&is), 1);
+    assert_true(CPU_ISSET(order[0], &is));
+    sl_thread_unpin(&before);
+    assert_int_equal(sched_getaffinity(0, sizeof is, &is), 0);
+    assert_true(CPU_EQUAL(&was, &is));
+    sl_thread_pin(8191, NULL);
+    sl_thread_pin(UINT32_MAX, &before);
+    sl_thread_unpin(&before);
+    assert_int_equal(sched_getaffinity(0, sizeof is, &is), 0);
+    assert_true(CPU_EQUAL(&was, &is));
+}
+
 /* ---- threads ---- */
 
 typedef struct talk {
@@ -365,6 +409,8 @@ int main(void)
         return 77;      /* there is nothing behind the interface then */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_processors),
+        cmocka_unit_test(orders_processors),
+        cmocka_unit_test(pins_threads),
         cmocka_unit_test(runs_threads),
         cmocka_unit_test(tells_time),
         cmocka_unit_test(gives_memory),
