@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "checksum.h"
 #include "weights.h"
 
 enum { CANARY = 0xa5, GUARD = 64 };
@@ -86,11 +87,50 @@ static void decodes_rows(void **state)
     }
 }
 
+/* CRC-32C of one packed panel of 9 blocks (or 300 numbers) of 13 rows, whose bytes come from the type's number. A row for every type. */
+static const struct { sl_type type; uint32_t sum; } layouts[] = {
+    { SL_TYPE_F32, 0x9980315au }, { SL_TYPE_F16, 0xdf61d9deu }, { SL_TYPE_Q4_0, 0xd861be84u }, { SL_TYPE_Q4_1, 0xc7e98ed3u },
+    { SL_TYPE_Q5_0, 0x8fd76c9du }, { SL_TYPE_Q5_1, 0xbedeff70u }, { SL_TYPE_Q8_0, 0xae4604eeu }, { SL_TYPE_Q2_K, 0x512cfe7bu },
+    { SL_TYPE_Q3_K, 0xe457210fu }, { SL_TYPE_Q4_K, 0x7bc42ebdu }, { SL_TYPE_Q5_K, 0xb6d2e773u }, { SL_TYPE_Q6_K, 0x8a92445eu },
+    { SL_TYPE_IQ2_XXS, 0x237ecac0u }, { SL_TYPE_IQ2_XS, 0xf2fe12c3u }, { SL_TYPE_IQ3_XXS, 0x570d6472u }, { SL_TYPE_IQ1_S, 0xd384a676u },
+    { SL_TYPE_IQ4_NL, 0xb97614c4u }, { SL_TYPE_IQ3_S, 0xacf9bbe5u }, { SL_TYPE_IQ2_S, 0x43207906u }, { SL_TYPE_IQ4_XS, 0xecc208f2u },
+    { SL_TYPE_IQ1_M, 0x6653bf64u }, { SL_TYPE_BF16, 0xc8272f8du }, { SL_TYPE_TQ1_0, 0x7e9c5451u }, { SL_TYPE_TQ2_0, 0x4986372eu },
+    { SL_TYPE_MXFP4, 0x29b8505fu }, { SL_TYPE_NVFP4, 0x2d67c445u }, { SL_TYPE_Q1_0, 0xf92b1123u }, { SL_TYPE_Q2_0, 0x41e50285u },
+};
+enum { PINNED_LAYOUT = 1 };      /* the CPU_LAYOUT of these sums */
+
+/* Files of packed weights outlive the library that wrote them: a layout that changes has to say so. */
+static void layouts_do_not_change_unsaid(void **state)
+{
+    (void)state;
+    assert_int_equal(CPU_LAYOUT, PINNED_LAYOUT);
+    for (size_t t = 0; t < N_MATRIX_TYPES; t++) {
+        enum { N_ROWS = 13 };
+        const sl_type type = matrix_types[t];
+        const sl_type_info *info = sl_type_get((uint32_t)type);
+        const int64_t n_in = info->block_values == 1 ? 300 : 9 * info->block_values;
+        const size_t row_bytes = sl_type_row_bytes(info, (size_t)n_in), panel_bytes = cpu_panel_bytes(type, n_in);
+        uint8_t *rows = malloc(row_bytes * N_ROWS), *panel = malloc(panel_bytes);
+        uint64_t seed = 100 + (uint64_t)type;
+        uint32_t wanted = 0;
+        random_bytes(&seed, rows, row_bytes * N_ROWS);
+        cpu_panel_pack(type, n_in, rows, row_bytes, N_ROWS, panel);
+        const uint32_t sum = sl_crc32c(0, panel, panel_bytes);
+        for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+            wanted = layouts[i].type == type ? layouts[i].sum : wanted;
+        if (sum != wanted)
+            fail_msg("%s is packed in another way than before (0x%08x): raise CPU_LAYOUT, and write the new sums here", info->name, (unsigned)sum);
+        free(rows);
+        free(panel);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packs_every_type),
         cmocka_unit_test(decodes_rows),
+        cmocka_unit_test(layouts_do_not_change_unsaid),
     };
     return cmocka_run_group_tests_name("panel", tests, NULL, NULL);
 }

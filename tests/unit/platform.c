@@ -83,9 +83,9 @@ int open(const char *path, int flags, ...)
 
 int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
 {
+    memset(set, 0, size);
     if (!now || !now->processors)
         return syscall(SYS_sched_getaffinity, pid, size, set) < 0 ? -1 : 0;
-    memset(set, 0, size);
     for (unsigned i = now->skip; i < now->processors; i++)
         CPU_SET_S(i, size, set);
     return 0;
