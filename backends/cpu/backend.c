@@ -196,11 +196,13 @@ typedef struct placing {
     uint8_t *base;              /* of its segment */
     uint8_t *buffers;           /* one per thread: 16 rows; NULL when used in place */
     size_t row_bytes;
-    uint64_t first;             /* panel, or piece, of task 0 */
     uint64_t bytes;             /* of the segment */
+    uint64_t n, first, step;    /* panels or pieces; how many of each thread's are done; how many it does in a round */
+    uint64_t n_threads;
+    sl_status (*place)(const struct placing *p, uint64_t index, unsigned thread);
 } placing;
 
-enum { SHARE_BYTES = 32 << 20, PIECE_BYTES = 4 * SL_PACKED_BLOCK };
+enum { ROUND_BYTES = 32 << 20, PIECE_BYTES = 4 * SL_PACKED_BLOCK };
 
 static sl_status check_rows(const placing *p, uint64_t row, const uint8_t *rows, uint64_t n)
 {
@@ -211,11 +213,10 @@ static sl_status check_rows(const placing *p, uint64_t row, const uint8_t *rows,
 }
 
 /* Reads, checks and packs one panel; or only checks 16 rows that are used in place. */
-static sl_status place_panel(void *arg, size_t task, unsigned thread)
+static sl_status place_panel(const placing *p, uint64_t panel, unsigned thread)
 {
-    const placing *p = arg;
     const sl_weight *w = p->source->weight;
-    const uint64_t per_matrix = (uint64_t)((w->n_out + CPU_PANEL - 1) / CPU_PANEL), panel = p->first + task, at = panel % per_matrix * CPU_PANEL;
+    const uint64_t per_matrix = (uint64_t)((w->n_out + CPU_PANEL - 1) / CPU_PANEL), at = panel % per_matrix * CPU_PANEL;
     const uint64_t n = (uint64_t)w->n_out - at < CPU_PANEL ? (uint64_t)w->n_out - at : CPU_PANEL;
     const uint64_t row = panel / per_matrix * (uint64_t)w->n_out + at;
     if (!p->buffers)
@@ -227,40 +228,38 @@ static sl_status place_panel(void *arg, size_t task, unsigned thread)
     return SL_OK;
 }
 
-/* All panels, in shares of about 32 MiB, so that progress is told and cancelling works. */
-static sl_status place_panels(cpu_device *dev, placing *p)
-{
-    const sl_weight *w = p->source->weight;
-    const uint64_t n = n_panels(w), bytes = p->row_bytes * CPU_PANEL, share = SHARE_BYTES / bytes + 1, total = (uint64_t)w->n_mat * (uint64_t)w->n_out * p->row_bytes;
-    for (p->first = 0; p->first < n; p->first += share) {
-        const uint64_t count = n - p->first < share ? n - p->first : share;
-        sl_status status = cpu_parallel(dev, count, place_panel, p);
-        for (uint64_t task = 0; status == SL_ERR_NONFINITE && task < count; task++)      /* the first bad row, not the one that was found first */
-            SL_TRY(place_panel(p, task, 0));
-        SL_TRY(status);
-        const uint64_t done = (p->first + share) * bytes;        /* the last panel of a matrix may be filled up */
-        SL_TRY(p->source->progress(done < total ? done : total, p->source->user));
-    }
-    return SL_OK;
-}
-
 /* Packed before: a piece of it. The reader checks its sums while it is still in the cache. */
-static sl_status take_piece(void *arg, size_t task, unsigned thread)
+static sl_status take_piece(const placing *p, uint64_t piece, unsigned thread)
 {
-    const placing *p = arg;
-    const uint64_t offset = (p->first + task) * PIECE_BYTES, left = p->bytes - offset;
+    const uint64_t offset = piece * PIECE_BYTES, left = p->bytes - offset;
     (void)thread;
     return p->source->packed(offset, p->base + offset, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES, p->source->user);
 }
 
-static sl_status take_packed(cpu_device *dev, placing *p)
+/* Task t of a round: of n panels or pieces each of T threads has the same share as of the panels of a product (threads.h), so that it is the first to touch the
+ * memory that it will read with every token, which the system therefore takes from near it. */
+static sl_status place_next(void *arg, size_t task, unsigned thread)
+{
+    const placing *p = arg;
+    const uint64_t owner = task / p->step, begin = (p->n * owner + p->n_threads - 1) / p->n_threads, end = (p->n * (owner + 1) + p->n_threads - 1) / p->n_threads;
+    const uint64_t index = begin + p->first + task % p->step;
+    return index < end ? p->place(p, index, thread) : SL_OK;
+}
+
+/* Everything, in rounds of about 32 MiB, so that progress is told and cancelling works. */
+static sl_status place_all(cpu_device *dev, placing *p)
 {
     const sl_weight *w = p->source->weight;
-    const uint64_t n = (p->bytes + PIECE_BYTES - 1) / PIECE_BYTES, share = SHARE_BYTES / PIECE_BYTES, total = (uint64_t)w->n_mat * (uint64_t)w->n_out * p->row_bytes;
-    for (p->first = 0; p->first < n; p->first += share) {
-        const uint64_t count = n - p->first < share ? n - p->first : share;
-        SL_TRY(cpu_parallel(dev, count, take_piece, p));
-        SL_TRY(p->source->progress((p->first + count) == n ? total : total / n * (p->first + count), p->source->user));
+    const uint64_t share = (p->n + dev->n_threads - 1) / dev->n_threads, each = p->bytes / p->n, total = (uint64_t)w->n_mat * (uint64_t)w->n_out * p->row_bytes;
+    p->n_threads = dev->n_threads;
+    p->step = ROUND_BYTES / each / dev->n_threads + 1 < share ? ROUND_BYTES / each / dev->n_threads + 1 : share;
+    for (p->first = 0; p->first < share; p->first += p->step) {
+        sl_status status = cpu_parallel(dev, p->step * dev->n_threads, place_next, p);
+        for (uint64_t i = 0; status == SL_ERR_NONFINITE && i < p->n; i++)      /* the first bad row, not the one that was found first */
+            SL_TRY(p->place(p, i, 0));
+        SL_TRY(status);
+        const uint64_t done = p->first + p->step;
+        SL_TRY(p->source->progress(done < share ? total / share * done : total, p->source->user));
     }
     return SL_OK;
 }
@@ -290,11 +289,11 @@ static void drop_segment(cpu_device *dev)
 static sl_status fill(cpu_device *dev, placing *p)
 {
     p->base = dev->segments[p->matrix->segment].base;
-    if (p->source->packed)
-        return take_packed(dev, p);
-    if (p->matrix->packed && !(p->buffers = sl_mem_alloc(&dev->mem, dev->n_threads, buffer_bytes(p->source->weight))))
+    p->n = p->source->packed ? (p->bytes + PIECE_BYTES - 1) / PIECE_BYTES : n_panels(p->source->weight);
+    p->place = p->source->packed ? take_piece : place_panel;
+    if (!p->source->packed && p->matrix->packed && !(p->buffers = sl_mem_alloc(&dev->mem, dev->n_threads, buffer_bytes(p->source->weight))))
         return SL_ERR_NOMEM;
-    const sl_status status = place_panels(dev, p);
+    const sl_status status = place_all(dev, p);
     sl_mem_free(&dev->mem, p->buffers);
     return status;
 }
@@ -337,25 +336,7 @@ static const void *cpu_packed(void *device, void *handle, size_t *bytes)
 
 static void cpu_unplace(void *device, void *handle) { sl_mem_free(&((cpu_device *)device)->mem, handle); }
 
-/* ---- memory and passes ---- */
-
-static sl_status cpu_alloc(void *device, size_t bytes, void **memory)
-{
-    *memory = sl_mem_pages(&((cpu_device *)device)->mem, bytes);
-    if (!*memory)
-        return SL_ERR_NOMEM;
-    memset(*memory, 0, bytes);
-    return SL_OK;
-}
-
-static void cpu_free(void *device, void *memory, size_t bytes) { sl_mem_pages_free(&((cpu_device *)device)->mem, memory, bytes); }
-
-static sl_status cpu_copy(void *device, void *to, const void *from, size_t bytes)
-{
-    (void)device;
-    memcpy(to, from, bytes);
-    return SL_OK;
-}
+/* ---- passes ---- */
 
 static sl_status cpu_begin(void *device, const atomic_int *cancel)
 {
@@ -377,6 +358,18 @@ static sl_status cpu_begin(void *device, const atomic_int *cancel)
     return status;
 }
 
+/* 1, and the pool is the caller's until cpu_end, unless another pass has it. */
+static int take_turn(cpu_device *dev)
+{
+    sl_mutex_lock(&dev->lock);
+    const int free = !dev->taken;
+    dev->taken = 1;
+    sl_mutex_unlock(&dev->lock);
+    if (free)
+        pin_caller(dev);
+    return free;
+}
+
 static sl_status cpu_end(void *device)
 {
     cpu_device *dev = device;
@@ -386,6 +379,49 @@ static sl_status cpu_end(void *device)
     dev->taken = 0;
     sl_cond_signal(&dev->free);
     sl_mutex_unlock(&dev->lock);
+    return SL_OK;
+}
+
+/* ---- memory ---- */
+
+enum { ZERO_BYTES = 1 << 20 };
+
+typedef struct zeroing { char *memory; size_t bytes; } zeroing;
+
+static sl_status zero_piece(void *arg, size_t task, unsigned thread)
+{
+    const zeroing *z = arg;
+    const size_t at = task * ZERO_BYTES;
+    (void)thread;
+    memset(z->memory + at, 0, z->bytes - at < ZERO_BYTES ? z->bytes - at : ZERO_BYTES);
+    return SL_OK;
+}
+
+/* Large memory is touched first by all threads in turn, so that its pages are spread over what the machine has; unless they are busy with another session. */
+static sl_status cpu_alloc(void *device, size_t bytes, void **memory)
+{
+    cpu_device *dev = device;
+    *memory = sl_mem_pages(&dev->mem, bytes);
+    if (!*memory)
+        return SL_ERR_NOMEM;
+    zeroing z = { *memory, bytes };
+    const int shared = bytes >= 4 * (size_t)ZERO_BYTES && dev->pool && take_turn(dev);
+    if (!shared)
+        memset(*memory, 0, bytes);
+    const sl_status status = shared ? cpu_parallel(dev, bytes / ZERO_BYTES + 1, zero_piece, &z) : SL_OK;
+    if (shared)
+        (void)cpu_end(dev);
+    if (status != SL_OK)
+        sl_mem_pages_free(&dev->mem, *memory, bytes);
+    return status;
+}
+
+static void cpu_free(void *device, void *memory, size_t bytes) { sl_mem_pages_free(&((cpu_device *)device)->mem, memory, bytes); }
+
+static sl_status cpu_copy(void *device, void *to, const void *from, size_t bytes)
+{
+    (void)device;
+    memcpy(to, from, bytes);
     return SL_OK;
 }
 

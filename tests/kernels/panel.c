@@ -92,10 +92,10 @@ static const struct { sl_type type; uint32_t sum; } layouts[] = {
     { SL_TYPE_F32, 0x9980315au }, { SL_TYPE_F16, 0xdf61d9deu }, { SL_TYPE_Q4_0, 0xd861be84u }, { SL_TYPE_Q4_1, 0xc7e98ed3u },
     { SL_TYPE_Q5_0, 0x8fd76c9du }, { SL_TYPE_Q5_1, 0xbedeff70u }, { SL_TYPE_Q8_0, 0xae4604eeu }, { SL_TYPE_Q2_K, 0x512cfe7bu },
     { SL_TYPE_Q3_K, 0xe457210fu }, { SL_TYPE_Q4_K, 0x7bc42ebdu }, { SL_TYPE_Q5_K, 0xb6d2e773u }, { SL_TYPE_Q6_K, 0x8a92445eu },
-    { SL_TYPE_IQ2_XXS, 0x237ecac0u }, { SL_TYPE_IQ2_XS, 0xf2fe12c3u }, { SL_TYPE_IQ3_XXS, 0x570d6472u }, { SL_TYPE_IQ1_S, 0xd384a676u },
-    { SL_TYPE_IQ4_NL, 0xb97614c4u }, { SL_TYPE_IQ3_S, 0xacf9bbe5u }, { SL_TYPE_IQ2_S, 0x43207906u }, { SL_TYPE_IQ4_XS, 0xecc208f2u },
-    { SL_TYPE_IQ1_M, 0x6653bf64u }, { SL_TYPE_BF16, 0xc8272f8du }, { SL_TYPE_TQ1_0, 0x7e9c5451u }, { SL_TYPE_TQ2_0, 0x4986372eu },
-    { SL_TYPE_MXFP4, 0x29b8505fu }, { SL_TYPE_NVFP4, 0x2d67c445u }, { SL_TYPE_Q1_0, 0xf92b1123u }, { SL_TYPE_Q2_0, 0x41e50285u },
+    { SL_TYPE_IQ2_XXS, 0xfcef03ddu }, { SL_TYPE_IQ2_XS, 0xa9855121u }, { SL_TYPE_IQ3_XXS, 0x693b742eu }, { SL_TYPE_IQ1_S, 0x97d3d65bu },
+    { SL_TYPE_IQ4_NL, 0xb97614c4u }, { SL_TYPE_IQ3_S, 0x5db9481au }, { SL_TYPE_IQ2_S, 0x9d7a7246u }, { SL_TYPE_IQ4_XS, 0xecc208f2u },
+    { SL_TYPE_IQ1_M, 0xd48085ffu }, { SL_TYPE_BF16, 0xc8272f8du }, { SL_TYPE_TQ1_0, 0xa52ff3ecu }, { SL_TYPE_TQ2_0, 0x07a32dafu },
+    { SL_TYPE_MXFP4, 0x29b8505fu }, { SL_TYPE_NVFP4, 0xd8d7d993u }, { SL_TYPE_Q1_0, 0x45e080e2u }, { SL_TYPE_Q2_0, 0xf24b61cbu },
 };
 enum { PINNED_LAYOUT = 1 };      /* the CPU_LAYOUT of these sums */
 
