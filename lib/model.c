@@ -2,6 +2,7 @@
 /* model.c - open, bind, plan, place: from files to a model that can compute. */
 #include "model.h"
 
+#include "identity.h"
 #include "loader.h"
 #include "session.h"
 
@@ -119,6 +120,16 @@ static void warn_of_options(const sl_model *model, const sl_model_options *optio
         sl_log_line(&model->log, SL_LOG_WARN, "%s: of no effect, the model takes no pictures", name);
 }
 
+/* Files and options that decide about the numbers. */
+static sl_status identify(sl_model *model)
+{
+    SL_TRY(sl_identity_of_files(&model->identity, &model->mem, &model->parts));
+    model->identity = sl_identity_with(model->identity, (uint64_t)model->layout.reorder_norms << 1 | (uint64_t)model->layout.raw_gates);
+    for (int d = 0; d < model->n_devices; d++)
+        model->identity = sl_identity_with(model->identity, (uint64_t)model->devices[d].float_form);
+    return SL_OK;
+}
+
 static sl_status load_weights(sl_model *model, const sl_model_options *options, int plan_only)
 {
     char quoted[SL_QUOTE_BYTES];
@@ -147,6 +158,8 @@ static sl_status load_weights(sl_model *model, const sl_model_options *options, 
     status = sl_loader_open(&loader);
     if (status == SL_OK)
         status = check_plan(model);
+    if (status == SL_OK && !plan_only)
+        status = identify(model);
     if (status == SL_OK && !plan_only)
         status = sl_loader_place(&loader);
     sl_loader_close(&loader);

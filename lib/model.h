@@ -32,6 +32,7 @@ struct sl_model {
     size_t n_placed;
     char *architecture, *name;  /* general.architecture and general.name, terminated; "" where absent */
     uint64_t n_params, file_bytes;
+    uint64_t identity;          /* of the files, and what was chosen about their arithmetic; 0 without weights */
     sl_memory memory;           /* weights, in_place, load_peak */
     uint64_t memory_cached;     /* of the weights, bytes that came from the cache file */
 };

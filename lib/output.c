@@ -49,9 +49,11 @@ sl_status sl_output_append(sl_output *output, const void *data, size_t bytes)
     return SL_OK;
 }
 
-sl_status sl_output_commit(sl_output *output)
+sl_status sl_output_commit(sl_output *output) { return sl_output_commit_keeping(output, NULL); }
+
+sl_status sl_output_commit_keeping(sl_output *output, const char *keep)
 {
-    const sl_status status = sl_fail_in(sl_file_publish(output->file, output->mem, output->partial, output->path), output->path);
+    const sl_status status = sl_fail_in(sl_file_publish(output->file, output->mem, output->partial, output->path, keep), output->path);
     if (status != SL_OK)
         sl_output_discard(output);
     else

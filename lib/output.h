@@ -21,6 +21,8 @@ sl_status sl_output_open(sl_output *output, const sl_mem *mem, const char *path)
 sl_status sl_output_append(sl_output *output, const void *data, size_t bytes);
 /* Writes somewhere before or behind; does not move the place where the next append goes. Several threads may write to places of their own. */
 sl_status sl_output_write(sl_output *output, uint64_t offset, const void *data, size_t bytes);
+/* Finishes as sl_output_commit; the file that had the name gets the name `keep` (in the same folder) first, if keep is not NULL. A power cut between the two leaves it there. */
+sl_status sl_output_commit_keeping(sl_output *output, const char *keep);
 /* Finishes: disk, name, disk. Closes on failure too, and then `path` is as it was, unless its folder could not be written back. */
 sl_status sl_output_commit(sl_output *output);
 /* Gives up: `path` stays as it is. After commit, or on a zeroed structure, it does nothing. */

@@ -437,15 +437,20 @@ void sl_pictures_unplace(sl_pictures *pictures, uint32_t seq, const int32_t *tok
     album->n_used = count_used(pictures, album, album->n_placed, tokens, length);
 }
 
+void sl_pictures_release(sl_pictures *pictures, size_t picture)
+{
+    pictures->places[picture].n_holders--;
+    while (pictures->n && !pictures->places[pictures->n - 1].n_holders)
+        pictures->n--;
+}
+
 /* Lets go of entries [first, end) of an album; the others close up. */
 static void drop(sl_pictures *pictures, sl_album *album, size_t first, size_t end)
 {
-    for (size_t e = first; e < end; e++)
-        pictures->places[album->entries[e].picture].n_holders--;
+    for (size_t e = end; e-- > first;)
+        sl_pictures_release(pictures, album->entries[e].picture);
     memmove(album->entries + first, album->entries + end, (album->n - end) * sizeof *album->entries);
     album->n -= end - first;
-    while (pictures->n && !pictures->places[pictures->n - 1].n_holders)
-        pictures->n--;
 }
 
 void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, const int32_t *tokens, size_t length, int waiting)
@@ -456,6 +461,29 @@ void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, const int32_t *toke
     const size_t placed = album->n_placed;
     sl_pictures_unplace(pictures, seq, tokens, length);
     drop(pictures, album, album->n_placed, waiting ? album->n : placed);
+}
+
+sl_status sl_pictures_adopt(sl_pictures *pictures, int64_t n_keys, size_t *picture)
+{
+    SL_TRY(close_holes(pictures));
+    if (pictures->n == SL_LIMIT_IMAGES)
+        return sl_fail(SL_ERR_LIMIT, "session: more than %d pictures", SL_LIMIT_IMAGES);
+    const int64_t first_page = end_page(pictures);
+    SL_TRY(grow(pictures, first_page + pages_of(n_keys)));
+    *picture = pictures->n++;
+    pictures->places[*picture] = (sl_picture_place) { first_page * SL_PAGE_KEYS, n_keys, 1 };
+    return SL_OK;
+}
+
+sl_status sl_pictures_attach(sl_pictures *pictures, uint32_t seq, size_t picture, int placed, size_t position)
+{
+    sl_album *album = &pictures->albums[seq];
+    SL_TRY(grow_album(pictures, seq, album->n + 1));
+    album->entries[album->n++] = (sl_album_entry) { picture, position };
+    album->n_placed += placed != 0;
+    album->n_used = album->n_placed > 0;
+    pictures->places[picture].n_holders++;
+    return SL_OK;
 }
 
 sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, const int32_t *tokens, size_t length)

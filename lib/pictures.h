@@ -54,6 +54,11 @@ void sl_pictures_unplace(sl_pictures *pictures, uint32_t seq, const int32_t *tok
 void sl_pictures_forget(sl_pictures *pictures, uint32_t seq, const int32_t *tokens, size_t length, int waiting);
 /* Sequence `to` holds those of the first `length` tokens of `from`, instead of its own. On failure nothing has changed. */
 sl_status sl_pictures_copy(sl_pictures *pictures, uint32_t from, uint32_t to, const int32_t *tokens, size_t length);
+/* For loading. adopt: room for one more picture of so many keys, held once, by the caller, who fills it (places[*picture]) and then releases it; attach: a sequence holds
+ * it, too, behind its others; its token stands at `position`, or it waits. */
+sl_status sl_pictures_adopt(sl_pictures *pictures, int64_t n_keys, size_t *picture);
+sl_status sl_pictures_attach(sl_pictures *pictures, uint32_t seq, size_t picture, int placed, size_t position);
+void sl_pictures_release(sl_pictures *pictures, size_t picture);
 /* Pictures of a sequence, and how many tokens may follow that take something of them. */
 size_t sl_pictures_count(const sl_pictures *pictures, uint32_t seq);
 size_t sl_pictures_waiting(const sl_pictures *pictures, uint32_t seq);

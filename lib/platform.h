@@ -86,9 +86,9 @@ sl_status sl_file_map(sl_file *file, const void **data);                /* whole
 sl_status sl_file_create(sl_file **out, const struct sl_mem *mem, const char *path);
 sl_status sl_file_write(sl_file *file, uint64_t offset, const void *from, size_t bytes);       /* short counts are retried */
 /* Gives the created file, whose path is `path`, the name `as` (in the same folder), in the place of what has it: in one step, after its bytes are on the
- * disk; returns when the name is, too. */
+ * disk; returns when the name is, too. What had the name gets the name `keep` before, if that is not NULL, and its own one back if the rest fails. */
+sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as, const char *keep);
 sl_status sl_file_replaceable(const char *as);     /* SL_ERR_IO if what has that name is no file: such things are never replaced */
-sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as);
 void sl_file_remove(const sl_file *file, const char *path);             /* the created file, if that is still its name */
 
 /* ---- modules ---- */

@@ -115,9 +115,9 @@ sl_status sl_file_replaceable(const char *as)
     return SL_OK;
 }
 
-sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as)
+sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as, const char *keep)
 {
-    (void)file, (void)mem, (void)path, (void)as;
+    (void)file, (void)mem, (void)path, (void)as, (void)keep;
     return sl_fail(SL_ERR_UNSUPPORTED, "files: left out of this build");
 }
 

@@ -240,12 +240,21 @@ sl_status sl_file_replaceable(const char *as)
     return !stat(as, &st) && !S_ISREG(st.st_mode) ? sl_fail(SL_ERR_IO, "cannot replace: not a regular file") : SL_OK;
 }
 
-sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as)
+sl_status sl_file_publish(sl_file *file, const struct sl_mem *mem, const char *path, const char *as, const char *keep)
 {
     SL_TRY(sl_file_replaceable(as));
     SL_TRY(sync_to_disk(file->fd));
-    if (rename(path, as))
-        return fail_errno("cannot replace", errno);
+    if (keep && rename(as, keep)) {
+        if (errno != ENOENT)
+            return fail_errno("cannot keep what is there", errno);
+        keep = NULL;
+    }
+    if (rename(path, as)) {
+        const sl_status status = fail_errno("cannot replace", errno);
+        if (keep)
+            (void)rename(keep, as);
+        return status;
+    }
     return sync_folder(mem, as);
 }
 

@@ -160,6 +160,7 @@ typedef struct sl_model_info {
     int32_t image_token;        /**< the token that stands for a picture, or for one vector of it (sl_image_encode()), or SL_TOKEN_NONE */
     uint32_t reserved;          /**< 0 */
     uint64_t cached_bytes;      /**< of weight_bytes, those that came from the file `weight_cache` */
+    uint64_t identity;          /**< tells one model from another: a hash of the files' headers and some bytes of each tensor, of the arithmetic and of what was decided about the layout; 0 without weights */
 } sl_model_info;
 
 /** Fills `out` (its size member set by the caller). Any thread. Since 0.1. */

@@ -51,6 +51,7 @@
 #include "sampler.h"
 #include "sequence.h"
 #include "session.h"
+#include "state.h"
 #include "status.h"
 #include "tokenizer.h"
 #include "version.h"

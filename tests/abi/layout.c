@@ -27,7 +27,7 @@ SIZE(sl_memory, 64) MEMBER(sl_memory, size, 0) MEMBER(sl_memory, weights, 8) MEM
 MEMBER(sl_memory, load_peak, 24) MEMBER(sl_memory, cache, 32) MEMBER(sl_memory, compute, 40)
 MEMBER(sl_memory, image, 48) MEMBER(sl_memory, encoder, 56)
 
-SIZE(sl_model_info, 144) MEMBER(sl_model_info, size, 0) MEMBER(sl_model_info, architecture, 8)
+SIZE(sl_model_info, 152) MEMBER(sl_model_info, size, 0) MEMBER(sl_model_info, architecture, 8)
 MEMBER(sl_model_info, name, 16) MEMBER(sl_model_info, n_ctx_train, 24) MEMBER(sl_model_info, n_embd, 28)
 MEMBER(sl_model_info, n_layer, 32) MEMBER(sl_model_info, n_head, 36) MEMBER(sl_model_info, n_head_kv, 40)
 MEMBER(sl_model_info, d_head, 44) MEMBER(sl_model_info, n_ff, 48) MEMBER(sl_model_info, n_expert, 52)
@@ -37,6 +37,7 @@ MEMBER(sl_model_info, weight_bytes, 88) MEMBER(sl_model_info, in_place_bytes, 96
 MEMBER(sl_model_info, vision, 112) MEMBER(sl_model_info, tile_side, 120) MEMBER(sl_model_info, max_tiles, 124)
 MEMBER(sl_model_info, image_token, 128) MEMBER(sl_model_info, reserved, 132)
 MEMBER(sl_model_info, cached_bytes, 136)
+MEMBER(sl_model_info, identity, 144)
 
 SIZE(sl_meta, 32) MEMBER(sl_meta, size, 0) MEMBER(sl_meta, key, 8) MEMBER(sl_meta, type, 16)
 MEMBER(sl_meta, element_type, 20) MEMBER(sl_meta, count, 24)
@@ -63,6 +64,9 @@ VALUE(SL_QUANTIZE_PURE, 1)
 SIZE(sl_token_info, 40) MEMBER(sl_token_info, size, 0) MEMBER(sl_token_info, text, 8) MEMBER(sl_token_info, length, 16)
 MEMBER(sl_token_info, kind, 24) MEMBER(sl_token_info, end, 28) MEMBER(sl_token_info, score, 32)
 MEMBER(sl_token_info, reserved, 36)
+
+SIZE(sl_state_info, 32) MEMBER(sl_state_info, size, 0) MEMBER(sl_state_info, generation, 8) MEMBER(sl_state_info, bytes, 16)
+MEMBER(sl_state_info, n_seq, 24) MEMBER(sl_state_info, older, 28)
 
 SIZE(sl_session_options, 32) MEMBER(sl_session_options, size, 0) MEMBER(sl_session_options, n_ctx, 8)
 MEMBER(sl_session_options, n_batch, 12) MEMBER(sl_session_options, cache_type, 16)
@@ -104,7 +108,7 @@ VALUE(SL_LIMIT_EXPERTS, 512) VALUE(SL_LIMIT_HEAD_DIM, 1024) VALUE(SL_LIMIT_IMAGE
 VALUE(SL_LIMIT_IMAGE_SIDE, 32768) VALUE(SL_LIMIT_KEYS, 65536) VALUE(SL_LIMIT_KEY_BYTES, 65535)
 VALUE(SL_LIMIT_LAYERS, 1024) VALUE(SL_LIMIT_PARTS, 1024) VALUE(SL_LIMIT_STRING_BYTES, 16777216)
 VALUE(SL_LIMIT_TENSORS, 65536) VALUE(SL_LIMIT_TENSOR_NAME_BYTES, 64) VALUE(SL_LIMIT_THREADS, 512) VALUE(SL_LIMIT_SEQUENCES, 1024)
-VALUE(SL_PAGE_POSITIONS, 64)
+VALUE(SL_PAGE_POSITIONS, 64) VALUE(SL_SEQ_ALL, 0xffffffffu)
 VALUE(SL_LIMIT_TOKEN_BYTES, 65536) VALUE(SL_LIMIT_VOCABULARY, 1048576)
 
 VALUE(SL_LIMIT_CHAT_BYTES, 1073741824) VALUE(SL_LIMIT_CHAT_PARTS, 1048576) VALUE(SL_CHAT_CLOSED, 1)

@@ -4,6 +4,7 @@
 #include "gguf_build.h"
 #include "loader.h"
 #include "mllama_reference.h"
+#include <spacellama/state.h>
 #include "vision/vit.h"
 
 static const struct { const char *text, *projector, *suffix; } files[] = {
@@ -222,6 +223,8 @@ static void spelling(void **state)
 
 /* ---- going back ---- */
 
+static int32_t no_bytes(const void *data, uint64_t bytes, void *user) { return (void)data, (void)bytes, (void)user, 1; }
+
 /* Back into the middle of a picture and on, from any place, gives the same bytes; before it, the picture is gone. */
 static void rewinds(void **state)
 {
@@ -240,6 +243,7 @@ static void rewinds(void **state)
         assert_memory_equal(again, rows + at * n_vocab, (s.n_ids - at) * n_vocab * sizeof *again);
         assert_int_equal(sl_session_images(session), 1);
     }
+    assert_int_equal(sl_state_write(session, 0, no_bytes, NULL), SL_ERR_UNSUPPORTED);
     OK(sl_session_rewind(session, 18));
     assert_int_equal(sl_session_images(session), 0);
     assert_int_equal(sl_session_eval(session, s.ids + 18, 1, NULL, 0), SL_ERR_STATE);
