@@ -145,12 +145,8 @@ static sl_status run_product(const sl_impl *self, cpu_device *device, const cpu_
     const cpu_matrix *matrix = rows->args->weight->handle;
     if (kernel->wide && rows->most >= WIDE_ROWS)
         return cpu_wide_run(kernel->wide, device, rows, rows->args->scratch);
-    if (matrix->packed && !rows->pairs && rows->n_row <= CPU_MAX_M) {
-        const sl_op_args *a = rows->args;
-        const cpu_few few = { .parts = { { matrix, kernel, device->segments[matrix->segment].base, &a->src[0], a->dst.data, a->dst.stride[1] } },
-                              .n_part = 1, .n_row = rows->n_row, .scratch = a->scratch };
-        return cpu_few_run(device, &few);
-    }
+    if (matrix->packed && !rows->pairs && rows->n_row <= CPU_MAX_M)
+        return cpu_few_run(kernel, device, rows, rows->args->scratch);
     product p = { .rows = *rows, .matrix = matrix, .panel = kernel->panel, .base = device->segments[matrix->segment].base,
                   .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .streams = device->streams, .scratch = rows->args->scratch };
     const size_t steps = CPU_PANEL * (size_t)matrix->n_in * min(rows->most, ROW_BLOCK);

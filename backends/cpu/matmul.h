@@ -33,23 +33,9 @@ static inline float *cpu_rows_output(const cpu_rows *r, size_t index)
     return (float *)((char *)y->data + row % n * y->stride[1] + row / n * y->stride[2]);
 }
 
-/* matmul_few.c: products of at most CPU_MAX_M rows with packed matrices of one matrix each, as one job. */
-enum { CPU_FEW_PARTS = 3, CPU_FEW_SCRATCH = CPU_STREAMS * CPU_MAX_M * CPU_PANEL * sizeof(float) };     /* bytes per thread */
-typedef struct cpu_part {
-    const cpu_matrix *matrix;
-    const cpu_matmul_kernel *kernel;
-    const uint8_t *base;        /* of the matrix */
-    const sl_tensor *act;       /* the rows, in the kernel's form */
-    float *out;                 /* of row 0 */
-    size_t out_stride;          /* bytes */
-} cpu_part;
-typedef struct cpu_few {
-    cpu_part parts[CPU_FEW_PARTS];
-    size_t n_part, n_row;
-    cpu_silu_mul_fn *silu_mul;  /* not NULL: of two parts of the same shape the first receives silu(first) * second */
-    uint8_t *scratch;           /* CPU_FEW_SCRATCH for each thread of the device */
-} cpu_few;
-sl_status cpu_few_run(cpu_device *device, const cpu_few *few);
+/* matmul_few.c: the product of at most CPU_MAX_M rows with a packed matrix. Its scratch: CPU_FEW_SCRATCH bytes for each thread of the device. */
+enum { CPU_FEW_SCRATCH = CPU_STREAMS * CPU_MAX_M * CPU_PANEL * sizeof(float) };
+sl_status cpu_few_run(const cpu_matmul_kernel *kernel, cpu_device *device, const cpu_rows *rows, uint8_t *scratch);
 
 /* matmul_wide.c: products with a kernel for many rows. Scratch for n_row rows or pairs of a product, and n_mat matrices that may be wanted. */
 size_t cpu_wide_scratch(const cpu_wide *wide, const cpu_device *device, const sl_op_args *args, size_t n_row);
