@@ -31,23 +31,6 @@ static double distance(sl_model *model, const char *name, const char *expected)
 
 /* ---- logits ---- */
 
-/* Greedy continuation, which must be the published one. */
-static void follow(sl_model *model, const story *s, const struct json *greedy)
-{
-    sl_session *session = open_session(model, s);
-    float *row = malloc(model->hp.n_vocab * sizeof *row);
-    OK(sl_session_eval(session, s->ids, s->n_ids, row, 1));
-    for (const struct json *g = greedy->child; g; g = g->next) {
-        sl_token best = 0;
-        for (uint32_t i = 1; i < model->hp.n_vocab; i++)
-            best = row[i] > row[best] ? (sl_token)i : best;
-        assert_int_equal(best, (sl_token)g->number);
-        OK(sl_session_eval(session, &best, 1, row, 1));
-    }
-    sl_session_free(session);
-    free(row);
-}
-
 static void logits(void **state)
 {
     (void)state;

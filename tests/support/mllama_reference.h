@@ -137,6 +137,23 @@ static inline sl_session *open_session(sl_model *model, const story *s)
     return session;
 }
 
+/* Greedy continuation, which must be the published one. */
+static inline void follow(sl_model *model, const story *s, const struct json *greedy)
+{
+    sl_session *session = open_session(model, s);
+    float *row = malloc(model->hp.n_vocab * sizeof *row);
+    OK(sl_session_eval(session, s->ids, s->n_ids, row, 1));
+    for (const struct json *g = greedy->child; g; g = g->next) {
+        sl_token best = 0;
+        for (uint32_t i = 1; i < model->hp.n_vocab; i++)
+            best = row[i] > row[best] ? (sl_token)i : best;
+        assert_int_equal(best, (sl_token)g->number);
+        OK(sl_session_eval(session, &best, 1, row, 1));
+    }
+    sl_session_free(session);
+    free(row);
+}
+
 /* For the group of tests. */
 static inline int prepare(void **state)
 {
