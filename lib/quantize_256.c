@@ -382,21 +382,27 @@ void sl_encode_q5_k(const float *x, const float *weights, int64_t n, void *block
     }
 }
 
+/* Apart from the search, whose frame is large enough without it. */
+static __attribute__((noinline)) void store_six_bits(sl_block_q6_k *b, const int8_t *q)
+{
+    uint8_t high[VALUES];
+    for (int j = 0; j < VALUES; j++) {
+        const int raised = q[j] + 32, at = j / 128 * 64 + j % 64;
+        b->q[at] = (uint8_t)(j % 128 < 64 ? raised & 15 : b->q[at] | (raised & 15) << 4);
+        high[j] = (uint8_t)(raised >> 4);
+    }
+    store_two_bits(b->h, high);
+}
+
 void sl_encode_q6_k(const float *x, const float *weights, int64_t n, void *blocks)
 {
     sl_block_q6_k *b = blocks;
     for (int64_t at = 0; at < n; at += VALUES, b++) {
         sl_ints_256 w;
-        uint8_t high[VALUES];
         fit_signed(x + at, weights ? weights + at : NULL, &search_q6_k, level_whole, &w);
         sl_store_half(b->d, w.d);
         memcpy(b->s, w.s, 16);
-        for (int j = 0; j < VALUES; j++) {
-            const int q = w.q[j] + 32, at_byte = j / 128 * 64 + j % 64;
-            b->q[at_byte] = (uint8_t)(j % 128 < 64 ? q & 15 : b->q[at_byte] | (q & 15) << 4);
-            high[j] = (uint8_t)(q >> 4);
-        }
-        store_two_bits(b->h, high);
+        store_six_bits(b, w.q);
     }
 }
 

@@ -241,7 +241,7 @@ static void last_and_before(void **state)
         assert_int_equal(load(&older, &generation), 5);
         damaged.n = last.n;
     }
-    damaged.n++;
+    damaged.bytes[damaged.n++] = 0x5a;
     put_file(path, &damaged);
     assert_int_equal(load(&older, &generation), 5);
     save(9);
