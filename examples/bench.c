@@ -49,7 +49,7 @@ double ratio(double a, double b) { return b > 0 ? a / b : NAN; }
 /* The number in "blk.N.", -1 for other names. */
 static long layer_of(const char *name) { return strncmp(name, "blk.", 4) == 0 ? strtol(name + 4, NULL, 10) : -1; }
 
-static sl_tensor_info tensor_at(const sl_model *model, size_t i)
+sl_tensor_info tensor_at(const sl_model *model, size_t i)
 {
     sl_tensor_info t = { sizeof t };
     must(sl_model_tensor(model, i, &t));
@@ -114,7 +114,7 @@ static double timed_eval(sl_session *session, const sl_token *ids, size_t n, flo
 }
 
 /* Tokens per second of n_prompt tokens behind what the session holds; they are taken back. */
-static double prompt_rate(const struct bench *b, sl_session *session, const sl_token *ids, float *logits)
+double prompt_rate(const struct bench *b, sl_session *session, const sl_token *ids, float *logits)
 {
     const size_t length = sl_session_length(session);
     const double s = timed_eval(session, ids, (size_t)b->n_prompt, logits, 1);
@@ -123,7 +123,7 @@ static double prompt_rate(const struct bench *b, sl_session *session, const sl_t
 }
 
 /* The same of n_decode tokens, one by one, each with its logits. */
-static double decode_rate(const struct bench *b, sl_session *session, const sl_token *ids, float *logits)
+double decode_rate(const struct bench *b, sl_session *session, const sl_token *ids, float *logits)
 {
     const size_t length = sl_session_length(session);
     double s = 0;
@@ -134,7 +134,7 @@ static double decode_rate(const struct bench *b, sl_session *session, const sl_t
 }
 
 /* Bytes of the cache that a decoded token reads: of the mean one of n_decode behind `depth` tokens. */
-static double cached_bytes(const struct bench *b, const sl_session *session, double depth)
+double cached_bytes(const struct bench *b, const sl_session *session, double depth)
 {
     sl_session_stats stats = { sizeof stats };
     must(sl_session_get_stats(session, &stats));
@@ -159,15 +159,15 @@ static void small_round(struct bench *b, const sl_token *ids, float *logits)
 }
 
 /* A line on stderr: what is being measured now. */
-static void tell(const char *what, uint64_t i, uint64_t n) { fprintf(stderr, "%s %llu of %llu\n", what, (unsigned long long)i, (unsigned long long)n); }
+void tell(const char *what, uint64_t i, uint64_t n) { fprintf(stderr, "%s %llu of %llu\n", what, (unsigned long long)i, (unsigned long long)n); }
 
-static sl_session *open_for(const struct bench *b, uint64_t n)
+sl_session *open_for(const struct bench *b, uint64_t n)
 {
     return open_session(b->model, &b->s, (n + PAGE - 1) / PAGE * PAGE);
 }
 
 /* Tokens of the context that the figures without --depth need. */
-static uint64_t least_context(const struct bench *b)
+uint64_t least_context(const struct bench *b)
 {
     const uint64_t n = b->n_prompt > b->n_decode ? b->n_prompt : b->n_decode;
     return n > 2 * MAX_SMALL ? n : 2 * MAX_SMALL;
@@ -247,58 +247,14 @@ static void measure_depths(struct bench *b, const sl_token *ids, float *logits)
     sl_session_free(deep);
 }
 
-/* A picture that fills as many tiles as the model takes, up to two by two. */
-static sl_image *make_picture(const sl_model_info *info)
-{
-    const uint32_t side = info->tile_side * (info->max_tiles >= 4 ? 2 : 1);
-    uint8_t *pixels = take((size_t)side * side, 3);
-    for (uint32_t y = 0; y < side; y++)
-        for (uint32_t x = 0; x < side; x++) {
-            uint8_t *at = pixels + ((size_t)y * side + x) * 3;
-            at[0] = (uint8_t)(x * 255 / side);
-            at[1] = (uint8_t)(y * 255 / side);
-            at[2] = (uint8_t)((x / 16 ^ y / 16) & 1 ? 255 : 0);
-        }
-    sl_image *image;
-    must(sl_image_from_rgb(&image, pixels, side, side, 0, NULL));
-    free(pixels);
-    return image;
-}
-
-static void measure_picture(struct bench *b, const sl_token *ids, float *logits)
-{
-    if (!b->image)
-        return;
-    sl_session *session = open_for(b, 1 + least_context(b));
-    sl_image *image = make_picture(&b->info);
-    for (uint64_t i = 0; i <= b->rounds; i++) {
-        tell("picture:", i, b->rounds);
-        must(sl_session_rewind(session, 0));
-        const double before = seconds();
-        must(sl_session_add_image(session, image));
-        const double took = seconds() - before;
-        must(sl_session_eval(session, &b->info.image_token, 1, NULL, 0));
-        const double prompt = prompt_rate(b, session, ids, logits), decode = decode_rate(b, session, ids, logits);
-        if (i > 0) {            /* the first one warms up */
-            add_sample(&b->add_image, took);
-            add_sample(&b->sight.prompt, prompt);
-            add_sample(&b->sight.decode, decode);
-        }
-    }
-    sl_session_stats stats = { sizeof stats };
-    must(sl_session_get_stats(session, &stats));
-    b->image_bytes = (double)stats.image_bytes;
-    b->sight.cached_bytes = cached_bytes(b, session, 1) + b->image_bytes;
-    sl_image_free(image);
-    sl_session_free(session);
-}
-
 static void measure(struct bench *b)
 {
     measure_loading(b);
     b->cost = count_cost(b->model, &b->info);
     if (b->image && b->info.image_token == SL_TOKEN_NONE)
         fail("--image: the model takes no pictures");
+    if (b->image)
+        b->picture = count_picture(b->model, &b->info);
     const uint64_t n_ids = least_context(b);
     sl_token *ids = make_ids(&b->info, (size_t)n_ids);
     float *logits = take(MAX_SMALL * (size_t)b->info.n_vocab, sizeof *logits);
@@ -363,6 +319,7 @@ static void free_speed(struct speed *s)
 static void free_bench(struct bench *b)
 {
     sl_session_free(b->session);
+    sl_session_free(b->picture_session);
     sl_model_free(b->model);
     free_speed(&b->empty);
     free_speed(&b->sight);
@@ -376,6 +333,8 @@ static void free_bench(struct bench *b)
     free(b->load.at);
     free(b->first.at);
     free(b->add_image.at);
+    free(b->encode_image.at);
+    free(b->image_keys.at);
     free(b->read.at);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* bench.h - the parts of the program bench: measuring a model (bench.c), what came out (bench_print.c), models made up in memory (bench_model.c),
+/* bench.h - the parts of the program bench: measuring a model (bench.c), pictures (bench_picture.c), what came out (bench_print.c), models made up in memory (bench_model.c),
  * and the limits of the machine (bench_limits.c). */
 #ifndef BENCH_H
 #define BENCH_H
@@ -47,6 +47,9 @@ struct cost { double bytes, macs, sight_bytes, sight_macs; };
 /* Speed of prompts and of decoding in one situation. */
 struct speed { struct series prompt, decode; double cached_bytes; };
 
+/* Multiply-accumulates of a picture: the encoder's matrices, its attention, the keys and values for the text's layers. 0: not known of this encoder. */
+struct picture_cost { double matrices, attention, keys; };
+
 struct depth { uint64_t n; struct speed speed; struct series share; };      /* behind n tokens; share: prompt speed against an empty context */
 
 struct bench {
@@ -56,12 +59,14 @@ struct bench {
     int image;
 
     sl_model *model;
-    sl_session *session;
+    sl_session *session, *picture_session;              /* the second one: NULL without --image */
     sl_model_info info;
     struct cost cost;
+    struct picture_cost picture;
     struct series load, first;                          /* seconds */
     struct speed empty, sight;                          /* tokens per second: from an empty context; behind a picture */
-    struct series small[N_SMALL], add_image;            /* time of a pass against one of 1 token; seconds */
+    struct series small[N_SMALL];                       /* time of a pass against one of 1 token */
+    struct series add_image, encode_image, image_keys;  /* seconds: all that a picture takes; of them, the encoder; keys and values */
     struct depth *depths;
     size_t n_depths;
     double peak_rss, cache_bytes, compute_bytes, image_bytes;
@@ -69,6 +74,19 @@ struct bench {
     struct series read;
     double peaks[N_PEAKS];
 };
+
+void tell(const char *what, uint64_t i, uint64_t n);    /* a line on stderr: what is being measured now */
+sl_tensor_info tensor_at(const sl_model *model, size_t i);
+sl_session *open_for(const struct bench *b, uint64_t n);        /* for n tokens */
+uint64_t least_context(const struct bench *b);          /* tokens of the context that the figures without --depth need */
+double prompt_rate(const struct bench *b, sl_session *session, const sl_token *ids, float *logits);
+double decode_rate(const struct bench *b, sl_session *session, const sl_token *ids, float *logits);
+double cached_bytes(const struct bench *b, const sl_session *session, double depth);
+
+/* ---- bench_picture.c ---- */
+
+struct picture_cost count_picture(const sl_model *model, const sl_model_info *info);
+void measure_picture(struct bench *b, const sl_token *ids, float *logits);
 
 /* ---- bench_print.c ---- */
 

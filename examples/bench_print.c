@@ -15,6 +15,16 @@ static enum peak peak_of(const struct bench *b)
     return b->peaks[PEAK_VNNI] > 0 ? PEAK_VNNI : b->peaks[PEAK_DOTPROD] > 0 ? PEAK_DOTPROD : PEAK_FP32;
 }
 
+/* The peak of the encoder's arithmetic: that of the tiles if they ran for it, else that of floats in vectors. */
+static enum peak peak_of_encoder(const struct bench *b)
+{
+    const char *label;
+    for (size_t i = 0; (label = sl_session_label(b->picture_session, i)) != NULL; i++)
+        if (strstr(label, "/b16/amx"))
+            return PEAK_AMX_BF16;
+    return PEAK_FP32;
+}
+
 /* The limits are those of processors. */
 static int on_cpu(const struct bench *b) { return !b->s.backend || strcmp(b->s.backend, "cpu") == 0 || strcmp(b->s.backend, "blas") == 0; }
 
@@ -31,6 +41,14 @@ static double decode_share(const struct bench *b, const struct speed *s)
 static double prompt_share(const struct bench *b, const struct speed *s)
 {
     return on_cpu(b) ? ratio(median(&s->prompt) * token_macs(b, s) * 1e-9, b->peaks[peak_of(b)]) : NAN;
+}
+
+/* The same of a picture's parts; unknown where the model's encoder could not be counted. */
+static double macs_per_second(double macs, const struct series *took) { return macs > 0 ? ratio(macs * 1e-9, median(took)) : NAN; }
+static double encoder_macs(const struct bench *b) { return b->picture.matrices + b->picture.attention; }
+static double encoder_share(const struct bench *b)
+{
+    return on_cpu(b) ? ratio(macs_per_second(encoder_macs(b), &b->encode_image), b->peaks[peak_of_encoder(b)]) : NAN;
 }
 
 static double mib(double bytes) { return bytes / 1048576; }
@@ -56,6 +74,13 @@ static void print_speed(const struct bench *b, const struct speed *s, const char
     printf("\n%-26s %9.1f tokens/s", name, median(&s->decode));
     print_share(decode_share(b, s), "reading");
     printf("\n");
+}
+
+static void print_part(const char *name, const struct series *took, double macs)
+{
+    printf("%-26s %9.3f s", name, median(took));
+    if (macs > 0)
+        printf("   %.0f GMAC, %.1f GMAC/s", macs * 1e-9, macs_per_second(macs, took));
 }
 
 void print_bench(const struct bench *b)
@@ -84,6 +109,10 @@ void print_bench(const struct bench *b)
     }
     if (b->image) {
         printf("%-26s %9.3f s   %.0f MiB kept\n", "adding a picture", median(&b->add_image), mib(b->image_bytes));
+        print_part("  encoder", &b->encode_image, encoder_macs(b));
+        print_share(encoder_share(b), peak_names[peak_of_encoder(b)].title);
+        print_part("\n  keys and values", &b->image_keys, b->picture.keys);
+        printf("\n");
         print_speed(b, &b->sight, " with it", NAN);
     }
 }
@@ -151,6 +180,13 @@ void print_bench_json(const struct bench *b)
         printf("\"image\": {");
         print_json_speed(b, &b->sight);
         print_number("kept_mib", mib(b->image_bytes));
+        print_number("encode_s", median(&b->encode_image));
+        print_number("encode_matrix_macs", b->picture.matrices > 0 ? b->picture.matrices : NAN);
+        print_number("encode_attention_macs", b->picture.attention > 0 ? b->picture.attention : NAN);
+        print_text("encode_peak", peak_names[peak_of_encoder(b)].member);
+        print_number("encode_peak_ratio", encoder_share(b));
+        print_number("keys_s", median(&b->image_keys));
+        print_number("keys_macs", b->picture.keys > 0 ? b->picture.keys : NAN);
         printf("\"add_s\": %.6g}, ", median(&b->add_image));
     }
     print_json_report(b->session);

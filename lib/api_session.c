@@ -187,6 +187,8 @@ sl_status sl_session_get_stats(const sl_session *session, sl_session_stats *out)
     full.cache_bytes = session->kv.bytes;
     full.n_images = session->pictures.n_encoded;
     full.image_ns = session->pictures.busy_ns;
+    full.image_encode_ns = session->pictures.encode_ns;
+    full.image_keys_ns = session->pictures.keys_ns;
     full.image_bytes = sl_pictures_bytes(&session->pictures);
     return sl_result_write(out, &full, sizeof full);
 }

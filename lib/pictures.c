@@ -32,11 +32,18 @@ typedef struct encoding {
     const int32_t *arrangement, *spans, *ranges, *positions, *pages;    /* positions: [most of both] 0, 1, ... */
     const int32_t *key_positions;                                       /* [n_keys] */
     int64_t n_tile, first_key, n_keys, n_kv_pages;                                 /* tiles that go through the encoder */
+    uint64_t *clock;                                                    /* NULL, or [3]: when the pass began, when its vectors were there, when it ended */
 } encoding;
 
 static sl_tensor input_rows(sl_pass *pass, sl_type type, int64_t n0, int64_t n1, const void *host)
 {
     return sl_view_slots(sl_view_heads(sl_pass_input(pass, type, n0 * n1, host), n0));
+}
+
+static void stamp(const encoding *e, int i)
+{
+    if (e->clock)
+        e->clock[i] = sl_clock_ns();
 }
 
 static void encode_pass(sl_pass *pass, const sl_model *model, const void *what)
@@ -51,6 +58,7 @@ static void encode_pass(sl_pass *pass, const sl_model *model, const void *what)
         pages[d] = sl_pass_input(pass, SL_TYPE_I32, e->n_kv_pages, e->pages);
     }
     pass->device = model->io_device;
+    stamp(e, 0);
     const sl_picture picture = {
         .patches = input_rows(pass, SL_TYPE_F32, patch_size(v), e->n_tile * v->n_patch, e->patches),
         .arrangement = sl_pass_input(pass, SL_TYPE_I32, 1, e->arrangement),
@@ -60,9 +68,11 @@ static void encode_pass(sl_pass *pass, const sl_model *model, const void *what)
         .pages = sl_pass_input(pass, SL_TYPE_I32, pages_of(n_pos), e->pages),
     };
     sl_tensor vectors = sl_view_tokens(model->arch->encode(pass, model, &picture), 0, e->n_keys);
+    stamp(e, 1);
     if (v->n_vector) {
         vectors = sl_pass_move(pass, vectors, model->layer_device[0]);
         sl_op_copy_to(pass, sl_view_tokens(sl_kv_rows(&e->kv[0]), e->first_key, e->n_keys), vectors);
+        stamp(e, 2);
         return;
     }
     for (uint32_t l = 0; l < model->hp.n_layer; l++)
@@ -72,6 +82,7 @@ static void encode_pass(sl_pass *pass, const sl_model *model, const void *what)
             model->arch->remember(pass, model, (int)l, vectors, &e->kv[l], positions[pass->device], pages[pass->device]);
             sl_pass_release(pass, mark);
         }
+    stamp(e, 2);
 }
 
 /* ---- what goes into it ---- */
@@ -379,13 +390,14 @@ sl_status sl_pictures_add(sl_pictures *pictures, uint32_t seq, const sl_image *i
     const int64_t first_page = end_page(pictures);
     inputs in;
     int32_t n_tile = 0;
+    uint64_t clock[3] = { 0 };
     sl_status status = inputs_make(&in, &model->mem, v, image, first_page * SL_PAGE_KEYS, first_page + pages_of(keys_most(v)), &n_tile);
     const int64_t n_keys = keys_of(v, n_tile), n_pages = first_page + pages_of(n_keys);
     if (status == SL_OK)
         status = grow(pictures, n_pages);
     const encoding e = { .kv = pictures->kv, .patches = in.arrays[PATCHES], .arrangement = &in.arrangement, .spans = in.arrays[SPANS], .ranges = in.arrays[RANGES],
                          .positions = in.arrays[POSITIONS], .key_positions = in.arrays[KEY_POSITIONS], .pages = in.arrays[PAGES], .n_tile = tiles_of(v, n_tile),
-                         .first_key = first_page * SL_PAGE_KEYS, .n_keys = n_keys, .n_kv_pages = n_pages };
+                         .first_key = first_page * SL_PAGE_KEYS, .n_keys = n_keys, .n_kv_pages = n_pages, .clock = clock };
     if (status == SL_OK)
         status = encode(pictures, &e, cancel);
     inputs_free(&in, &model->mem);
@@ -395,6 +407,8 @@ sl_status sl_pictures_add(sl_pictures *pictures, uint32_t seq, const sl_image *i
     pictures->places[pictures->n++] = (sl_picture_place) { first_page * SL_PAGE_KEYS, n_keys, 1 };
     pictures->n_encoded++;
     pictures->busy_ns += sl_clock_ns() - start;
+    pictures->encode_ns += clock[1] - clock[0];
+    pictures->keys_ns += clock[2] - clock[1];
     return SL_OK;
 }
 

@@ -40,7 +40,7 @@ typedef struct sl_pictures {
     int32_t *spans;             /* [2 * n_spans] of the pass; there is room for those of all albums */
     size_t n_spans;
     sl_plan plan;               /* of encoding one */
-    uint64_t n_encoded, busy_ns;
+    uint64_t n_encoded, busy_ns, encode_ns, keys_ns;     /* pictures, nanoseconds of all that belongs to them, of the encoder, of keys and values */
 } sl_pictures;
 
 /* No picture yet. Shapes are there, so that passes can be planned (sl_pictures_sight); no memory is taken for keys and values. */

@@ -91,6 +91,8 @@ typedef struct sl_session_stats {
     uint64_t n_images;      /**< pictures encoded */
     uint64_t image_ns;      /**< nanoseconds spent on them */
     uint64_t image_bytes;   /**< memory of what the session holds of pictures */
+    uint64_t image_encode_ns;   /**< of image_ns, those of the encoder, its projector included */
+    uint64_t image_keys_ns;     /**< of image_ns, those of the keys and values that layers of the text look at */
 } sl_session_stats;
 
 /** Fills `out`. Since 0.1. */

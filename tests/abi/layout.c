@@ -72,10 +72,11 @@ SIZE(sl_session_options, 32) MEMBER(sl_session_options, size, 0) MEMBER(sl_sessi
 MEMBER(sl_session_options, n_batch, 12) MEMBER(sl_session_options, cache_type, 16)
 MEMBER(sl_session_options, n_seq, 24) MEMBER(sl_session_options, n_ctx_shared, 28)
 
-SIZE(sl_session_stats, 80) MEMBER(sl_session_stats, size, 0) MEMBER(sl_session_stats, n_passes, 8)
+SIZE(sl_session_stats, 96) MEMBER(sl_session_stats, size, 0) MEMBER(sl_session_stats, n_passes, 8)
 MEMBER(sl_session_stats, n_tokens, 16) MEMBER(sl_session_stats, n_threads, 24) MEMBER(sl_session_stats, busy_ns, 32)
 MEMBER(sl_session_stats, cache_bytes, 40) MEMBER(sl_session_stats, compute_bytes, 48)
 MEMBER(sl_session_stats, n_images, 56) MEMBER(sl_session_stats, image_ns, 64) MEMBER(sl_session_stats, image_bytes, 72)
+MEMBER(sl_session_stats, image_encode_ns, 80) MEMBER(sl_session_stats, image_keys_ns, 88)
 
 SIZE(sl_chat_part, 32) MEMBER(sl_chat_part, size, 0) MEMBER(sl_chat_part, text, 8) MEMBER(sl_chat_part, length, 16)
 MEMBER(sl_chat_part, image, 24)

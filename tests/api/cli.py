@@ -353,7 +353,13 @@ def own_bench_made_up():
             assert file[name] == made[name], (name, file, made)
         assert near(made['pp_macs'], matrices), made
         if rest:
-            assert made['image']['tg_bytes'] == file['image']['tg_bytes'] > made['tg_bytes'] and made['image']['add_s'] > 0 and made['image']['kept_mib'] > 0
+            assert made['image']['tg_bytes'] == file['image']['tg_bytes'] > made['tg_bytes'] and made['image']['kept_mib'] > 0
+            # Four tiles of 16 patches and a class vector, filled up to 24 positions; 3 layers of width 160; two layers of the text look at 68 positions.
+            for image in file['image'], made['image']:
+                layers = 3 * (4 * 160 * 160 + 2 * 160 * 320) * 96
+                assert near(image['encode_matrix_macs'], layers + 14 * 14 * 3 * 160 * 64 + 3 * 160 * 256 * 68), image
+                assert near(image['encode_attention_macs'], 3 * 2 * 160 * (68 * 96 + 28 * 68)) and near(image['keys_macs'], 4 * 256 * 128 * 68), image
+                assert image['encode_s'] > 0 and image['keys_s'] > 0 and image['add_s'] >= image['encode_s'] + image['keys_s'], image
 
 
 def own_bench_usage():
