@@ -16,9 +16,11 @@
  *   f_exponent(x)                      2^e of 2^e <= |x| < 2^(e+1); 0 for 0
  *   f_rotate(x, angles)                ROPE of LANES / 2 pairs
  *   f_top(a, b)                        the larger of |a| and |b| by their bits, so that NaN and infinity win
+ *   f_most_bits(a)                     the largest lane by its bits, as those
  *   f_store_int8(to, x)                LANES integers to the nearest of x, ties to even
  *   f_most(a)                          the largest of all lanes; if one is NaN, that or any other
  *   f_halve(s)                         the registers of 16 sums to one: halves are added, 16 to 8 to 4 to 2 to 1 (cpu_halve)
+ *   i_sum16(q)                         sum of the 16 bytes at q
  *   f_int(a)                           dwords to float
  *   PIN(v)                             an empty asm that v goes through, in order: compilers reassociate sums until they run out of registers
  * and what kernels_cache.h names.
@@ -234,14 +236,10 @@ enum { STEP_32 = 256, STEP_32_BLOCKS = STEP_32 / 32 };
 
 INLINE int quantize_block(const float *x, int n, int8_t *q, float *d)
 {
-    float lanes[LANES];
     vf top = f_set(0.0f);
     for (int k = 0; k < n; k += LANES)
         top = f_top(top, f_load(x + k));
-    f_store(lanes, top);
-    uint32_t amax = 0;
-    for (int i = 0; i < LANES; i++)
-        amax = sl_bits(lanes[i]) > amax ? sl_bits(lanes[i]) : amax;
+    const uint32_t amax = f_most_bits(top);
     const int bad = amax >= 0x7f800000u;
     if (bad || sl_float(amax) < 0x1p-100f) {
         memset(q, 0, (size_t)n);
@@ -261,10 +259,7 @@ static int quantize_a32(int64_t n, const float *x, void *blocks)
     int bad = 0;
     for (int64_t b = 0; b < n / 32; b++) {
         bad |= quantize_block(x + 32 * b, 32, to[b].q, &to[b].d);
-        int32_t sum = 0;
-        for (int k = 0; k < 32; k++)
-            sum += to[b].q[k];
-        to[b].sum = sum;
+        to[b].sum = i_sum16(to[b].q) + i_sum16(to[b].q + 16);
     }
     return bad;
 }
@@ -275,12 +270,8 @@ static int quantize_a256(int64_t n, const float *x, void *blocks)
     int bad = 0;
     for (int64_t b = 0; b < n / 256; b++) {
         bad |= quantize_block(x + 256 * b, 256, to[b].q, &to[b].d);
-        for (int i = 0; i < 16; i++) {
-            int sum = 0;
-            for (int k = 0; k < 16; k++)
-                sum += to[b].q[16 * i + k];
-            to[b].sum[i] = (int16_t)sum;
-        }
+        for (int i = 0; i < 16; i++)
+            to[b].sum[i] = (int16_t)i_sum16(to[b].q + 16 * i);
         memset(to[b].pad, 0, sizeof to[b].pad);
     }
     return bad;
@@ -291,18 +282,13 @@ static int quantize_b16(int64_t n, const float *x, void *blocks)
     sl_block_b16 *to = blocks;
     int bad = 0;
     for (; n >= 32; n -= 32, x += 32, to++) {
-        float lanes[LANES];
-        uint32_t amax = 0;
         vf top = f_set(0.0f);
         for (int k = 0; k < 32; k += LANES) {
             const vf v = f_load(x + k);
             top = f_top(top, v);
             f_store_bf16(to->v + k, f_flush(f_round(v)));
         }
-        f_store(lanes, top);
-        for (int i = 0; i < LANES; i++)
-            amax = sl_bits(lanes[i]) > amax ? sl_bits(lanes[i]) : amax;
-        if (amax >= 0x7f7f8000u) {      /* rounds to infinity, is infinite or not a number */
+        if (f_most_bits(top) >= 0x7f7f8000u) {      /* rounds to infinity, is infinite or not a number */
             memset(to, 0, sizeof *to);
             bad = 1;
         }

@@ -53,6 +53,8 @@ INLINE float f_halve(const vf s[4])
     const float32x2_t b = vadd_f32(vget_low_f32(a), vget_high_f32(a));
     return vget_lane_f32(b, 0) + vget_lane_f32(b, 1);
 }
+INLINE uint32_t f_most_bits(vf a) { return vmaxvq_u32(vreinterpretq_u32_f32(a)); }
+INLINE int i_sum16(const int8_t *q) { return vaddlvq_s8(vld1q_s8(q)); }
 INLINE void f_store_int8(int8_t *to, vf x)
 {
     const int16x4_t words = vmovn_s32(vcvtnq_s32_f32(x));

@@ -63,6 +63,17 @@ INLINE float f_halve(const vf s[2])
     const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)), c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
+INLINE uint32_t f_most_bits(vf a)
+{
+    __m128i m = _mm_max_epu32(_mm_castps_si128(_mm256_castps256_ps128(a)), _mm_castps_si128(_mm256_extractf128_ps(a, 1)));
+    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4e));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+INLINE int i_sum16(const int8_t *q)     /* bytes plus 128 are unsigned */
+{
+    const __m128i s = _mm_sad_epu8(_mm_xor_si128(_mm_loadu_si128((const void *)q), _mm_set1_epi8(-128)), _mm_setzero_si128());
+    return _mm_cvtsi128_si32(s) + _mm_extract_epi32(s, 2) - 16 * 128;
+}
 INLINE void f_store_int8(int8_t *to, vf x)
 {
     const __m256i dwords = _mm256_cvtps_epi32(x);

@@ -55,6 +55,12 @@ INLINE float f_halve(const vf s[1])
     const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)), c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
+INLINE uint32_t f_most_bits(vf a) { return _mm512_reduce_max_epu32(_mm512_castps_si512(a)); }
+INLINE int i_sum16(const int8_t *q)     /* bytes plus 128 are unsigned */
+{
+    const __m128i s = _mm_sad_epu8(_mm_xor_si128(_mm_loadu_si128((const void *)q), _mm_set1_epi8(-128)), _mm_setzero_si128());
+    return _mm_cvtsi128_si32(s) + _mm_extract_epi32(s, 2) - 16 * 128;
+}
 INLINE void f_store_int8(int8_t *to, vf x) { _mm_storeu_si128((void *)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }
 
 INLINE vi i_load(const void *x) { return _mm512_loadu_si512(x); }

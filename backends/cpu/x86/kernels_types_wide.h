@@ -142,8 +142,8 @@ INLINE void types_bytes(super at, const uint8_t *from, const vi scales[8], const
 {
     const int n = 8 / at.width;
     UNROLL for (int g = 0; g < 8; g++) {
-        _mm512_store_si512(w->scale[2 * g], i_and(scales[g], _mm512_set1_epi32(0xffff)));
-        _mm512_store_si512(w->scale[2 * g + 1], i_right(scales[g], 16));
+        _mm512_store_si512(w->scale[2 * g], at.groups == 16 ? i_and(scales[g], _mm512_set1_epi32(0xffff)) : scales[g]);
+        _mm512_store_si512(w->scale[2 * g + 1], at.groups == 16 ? i_right(scales[g], 16) : scales[g]);
         if (least)
             _mm512_store_si512(w->least[g], least[g]);
     }

@@ -7,8 +7,8 @@
  * Weights are the unsigned factor: they are converted to bytes 0 .. 255 by adding an offset, and the sums begin at -offset times the sum of the
  * activations, which the prepared rows hold. Sub-scales are applied to sums in 16 bits, of as many elements as fit:
  *     Q4_K    32, q less 8:   32 * 8 * 127 = 32512.    8 times the scaled sums of the activations is added afterwards
- *     Q5_K    8:              8 * 31 * 127 = 31496
- *     Q6_K    8, q less 32:   8 * 32 * 127 = 32512
+ *     Q5_K    8, twice:       8 * 31 * 127 = 31496
+ *     Q6_K    8, q less 32, twice:    8 * 32 * 127 = 32512
  *     Q3_K    16, q less 4:   16 * 4 * 127
  *     Q2_K    16:             16 * 3 * 127
  *     IQ4_XS, tables and ternary types: none, sums of 32 or 16 are multiplied in 32 bits */
@@ -20,7 +20,7 @@ enum { WIDE_T = 6 };
 /* Converted panels; a line is 64 bytes: 4 elements of k of 16 rows. What stands behind `m` or from `least` on is there for types with minima. */
 typedef struct { uint8_t q[64][64]; float d[8][16], m[8][16]; } wide_w32;           /* 8 blocks of 32, plus 128 */
 typedef struct { uint8_t q[64][64]; int16_t scale[8][32], pair[4][32], least[4][32]; float d[16], m[16]; } wide_wq4_k;     /* scale: (s, 0); the others: those of two groups */
-typedef struct { uint8_t q[64][64]; int16_t scale[16][32]; float d[16], m[16]; int16_t least[8][32]; } wide_w256;          /* groups of 16. scale: (s, 0); least: those of two */
+typedef struct { uint8_t q[64][64]; int16_t scale[16][32]; float d[16], m[16]; int16_t least[8][32]; } wide_w256;          /* groups of 16. scale: (s, 0), or (s, s) of Q5_K and Q6_K; least: those of two */
 
 /* Prepared groups of rows. */
 typedef struct { int8_t q[WIDE_T][256]; int32_t start[WIDE_T][8]; float d[WIDE_T][8], sum[WIDE_T][8], pad[16]; } wide_x32;
@@ -164,12 +164,11 @@ static void wide_convert_q6_k(int64_t n_in, const uint8_t *panel, size_t first, 
 {
     wide_w256 *w = (void *)to;
     const uint8_t *from = panel + cpu_body_offset(at_q6_k, first);
-    const vi word = _mm512_set1_epi32(0xffff);
     (void)n_in, (void)n_block;
     f_store(w->d, head(panel + cpu_head_offset(at_q6_k, first), 0));
     for (int h = 0; h < 2; h++)
         UNROLL for (int g = 0; g < 8; g++) {
-            _mm512_store_si512(w->scale[8 * h + g], i_and(i_words(i_load(from + CPU_LINE * (48 + 2 * h + g / 4)), g % 4, g % 4), word));
+            _mm512_store_si512(w->scale[8 * h + g], i_words(i_load(from + CPU_LINE * (48 + 2 * h + g / 4)), g % 4, g % 4));
             UNROLL for (int i = 0; i < 4; i++)
                 _mm512_store_si512(w->q[32 * h + 4 * g + i], six_bits(from + CPU_LINE * 16 * h, from + CPU_LINE * (32 + 8 * h), g, i));
         }
@@ -265,6 +264,22 @@ static void wide_multiply_q4_k(int n_block, const uint8_t *weights, const uint8_
     }
 }
 
+/* Sums of n rows of a group, from `row` on, to floats. */
+INLINE void wide_finish_super(int with_least, const wide_w256 *w, const wide_x256 *x, int row, int n, vi (*s)[2], float *acc)
+{
+    UNROLL for (int t = 0; t < n; t++)
+        UNROLL for (int r = 0; r < 2; r++) {
+            float *to = acc + CPU_WIDE_OUT * t + CPU_PANEL * r;
+            finish(f_load(w[r].d), x->d[row + t], s[t][r], to);
+            if (with_least) {
+                vi least = i_word(0);
+                UNROLL for (int j = 0; j < 8; j++)
+                    least = i_madd(least, i_load(w[r].least[j]), i_splat(x->sum[row + t] + 2 * j));
+                finish(f_neg(f_load(w[r].m)), x->d[row + t], least, to);
+            }
+        }
+}
+
 /* lines: as in wide_prepare_super; words: scales are applied in 16 bits; start: whether sums begin at something else than 0. */
 INLINE void wide_multiply_super(int lines, int words, int start, int with_least, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc)
 {
@@ -286,28 +301,61 @@ INLINE void wide_multiply_super(int lines, int words, int start, int with_least,
                     PIN(s[t][r]);
                 }
         }
-        UNROLL for (int t = 0; t < WIDE_T; t++)
-            UNROLL for (int r = 0; r < 2; r++) {
-                float *to = acc + CPU_WIDE_OUT * t + CPU_PANEL * r;
-                finish(f_load(w[r].d), x->d[t], s[t][r], to);
-                if (with_least) {
-                    vi least = i_word(0);
-                    UNROLL for (int j = 0; j < 8; j++)
-                        least = i_madd(least, i_load(w[r].least[j]), i_splat(x->sum[t] + 2 * j));
-                    finish(f_neg(f_load(w[r].m)), x->d[t], least, to);
-                }
-            }
+        wide_finish_super(with_least, w, x, 0, WIDE_T, s, acc);
     }
 }
 
+/* Groups of 16 whose sums of 8 fit a word each: two of them meet their scale in one instruction, half of the rows at a time, whose 18 sums fit the registers. */
+INLINE void wide_multiply_halves(int start, int with_least, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc)
+{
+    enum { ROWS = WIDE_T / 2 };
+    const wide_w256 *w = (const void *)weights;
+    const wide_x256 *x = (const void *)act;
+    for (size_t part = 0; part < 2 * n_group; part++, x += part % 2 == 0, acc += ROWS * CPU_WIDE_OUT) {
+        const int row = part % 2 ? ROWS : 0;
+        vi s[ROWS][2];
+        UNROLL for (int t = 0; t < ROWS; t++)
+            s[t][0] = s[t][1] = i_word(0);
+        for (int g = 0; g < opaque(16); g++) {
+            vi e[2][ROWS][2];
+            UNROLL for (int half = 0; half < 2; half++) {
+                UNROLL for (int t = 0; t < ROWS; t++)
+                    e[half][t][0] = e[half][t][1] = start ? i_splat(&x->start[row + t][2 * g + half]) : i_word(0);
+                UNROLL for (int i = 2 * half; i < 2 * half + 2; i++) {
+                    const vi a = i_load(w[0].q[4 * g + i]), b = i_load(w[1].q[4 * g + i]);
+                    UNROLL for (int t = 0; t < ROWS; t++) {
+                        const vi y = i_splat(x->q[row + t] + 16 * g + 4 * i);
+                        e[half][t][0] = _mm512_dpbusd_epi32(e[half][t][0], a, y);
+                        e[half][t][1] = _mm512_dpbusd_epi32(e[half][t][1], b, y);
+                        PIN(e[half][t][0]);
+                        PIN(e[half][t][1]);
+                    }
+                }
+            }
+            UNROLL for (int t = 0; t < ROWS; t++)
+                UNROLL for (int r = 0; r < 2; r++) {
+                    s[t][r] = i_madd(s[t][r], i_pair(e[0][t][r], e[1][t][r]), i_load(w[r].scale[g]));
+                    PIN(s[t][r]);
+                }
+        }
+        wide_finish_super(with_least, w, x, row, ROWS, s, acc);
+    }
+}
+
+#define WIDE_MULTIPLY_HALVES(stem, start, with_least)                                                                                              \
+    static void wide_multiply_##stem(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)           \
+    {                                                                                                                                              \
+        (void)n_block, (void)work;                                                                                                                 \
+        wide_multiply_halves(start, with_least, weights, act, n_group, acc);                                                                       \
+    }
 #define WIDE_MULTIPLY_SUPER(stem, lines, words, start, with_least)                                                                                  \
     static void wide_multiply_##stem(int n_block, const uint8_t *weights, const uint8_t *act, size_t n_group, float *acc, uint8_t *work)           \
     {                                                                                                                                              \
         (void)n_block, (void)work;                                                                                                                 \
         wide_multiply_super(lines, words, start, with_least, weights, act, n_group, acc);                                                                 \
     }
-WIDE_MULTIPLY_SUPER(q6_k, 2, 1, 1, 0)
-WIDE_MULTIPLY_SUPER(q5_k, 2, 1, 0, 1)
+WIDE_MULTIPLY_HALVES(q6_k, 1, 0)
+WIDE_MULTIPLY_HALVES(q5_k, 0, 1)
 WIDE_MULTIPLY_SUPER(q3_k, 4, 1, 1, 0)
 WIDE_MULTIPLY_SUPER(q2_k, 4, 1, 0, 1)
 WIDE_MULTIPLY_SUPER(iq4_xs, 8, 0, 1, 0)
