@@ -253,6 +253,26 @@ sl_session *open_session(sl_model *model, const struct settings *s, uint64_t n_c
     return session;
 }
 
+char *read_all(FILE *file, const char *name, size_t *length)
+{
+    size_t size = 0, room = 0, got;
+    char *text = NULL;
+    do {
+        if (size == room) {
+            room = room ? 2 * room : 65536;
+            char *grown = realloc(text, room);
+            if (!grown)
+                fail("%s: no memory for %zu bytes", name, room);
+            text = grown;
+        }
+        size += got = fread(text + size, 1, room - size, file);
+    } while (got);
+    if (ferror(file))
+        fail("%s: %s", name, strerror(errno));
+    *length = size;
+    return text;
+}
+
 char *read_prompt(const struct settings *s, size_t *length)
 {
     need_model(s);
@@ -265,22 +285,8 @@ char *read_prompt(const struct settings *s, size_t *length)
     FILE *file = fopen(s->prompt_file, "rb");
     if (!file)
         fail("%s: %s", s->prompt_file, strerror(errno));
-    size_t size = 0, room = 0, got;
-    char *text = NULL;
-    do {
-        if (size == room) {
-            room = room ? 2 * room : 65536;
-            char *grown = realloc(text, room);
-            if (!grown)
-                fail("%s: no memory for %zu bytes", s->prompt_file, room);
-            text = grown;
-        }
-        size += got = fread(text + size, 1, room - size, file);
-    } while (got);
-    if (ferror(file))
-        fail("%s: %s", s->prompt_file, strerror(errno));
+    char *text = read_all(file, s->prompt_file, length);
     fclose(file);
-    *length = size;
     return text;
 }
 

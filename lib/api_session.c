@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* api_session.c - the exported functions of sessions, sequences and states: check arguments, read option structures, set the floating-point state, call inward. */
+#include "embed.h"
 #include "fpenv.h"
 #include "params.h"
 #include "state.h"
@@ -59,6 +60,17 @@ sl_status sl_session_eval_batch(sl_session *session, const sl_token *ids, const 
 {
     NEEDS("sl_session_eval_batch", session && ((ids && seqs) || !n_ids) && (logits || !wanted));
     return append(session, &(sl_feed) { .ids = ids, .seqs = seqs, .wanted = wanted, .n = n_ids }, logits);
+}
+
+sl_status sl_session_embed(sl_session *session, const sl_token *ids, const size_t *lengths, size_t n_texts, const sl_embed_options *options, float *out, size_t n_rows)
+{
+    sl_embed_options o;
+    NEEDS("sl_session_embed", session && ((ids && lengths && out) || !n_texts));
+    SL_TRY(sl_options_read(&o, sizeof o, options));
+    const uint64_t fp = sl_fp_enter();
+    sl_status status = sl_embed(session, ids, lengths, n_texts, &o, out, n_rows);
+    sl_fp_set(fp);
+    return status;
 }
 
 /* ---- sequences; the calls without a number mean sequence 0 ---- */

@@ -49,6 +49,7 @@ static const hparam_row hparam_rows[] = {
     { "expert_feed_forward_length", NUMBER, 0, AT(n_ff_expert), 0, SL_LIMIT_EMBEDDING },
     { "interleave_moe_layer_step", NUMBER, 0, AT(expert_step), 0, SL_LIMIT_LAYERS },
     { "attention.chunk_size", NUMBER, 0, AT(chunk), 0, SL_LIMIT_CONTEXT },
+    { "pooling_type", NUMBER, 0, AT(pooling), 0, UINT32_MAX },
     { "vocab_size", NUMBER, 0, AT(n_vocab), 1, SL_LIMIT_VOCABULARY },
     { "rope.freq_base", REAL, 0, AT(rope_base), 1, 1e15 },
     { "rope.scale_linear", REAL, 0, AT(rope_factor), 0, 1e6 },
@@ -169,6 +170,7 @@ sl_status sl_hparams_read(sl_hparams *hp, const sl_mem *mem, const sl_log *log, 
     const uint32_t n_vocab = n_tokens > arch->n_image_tokens ? n_tokens - arch->n_image_tokens : 0;
     *hp = arch->defaults;
     hp->vision.token = SL_TOKEN_NONE;
+    hp->pooling = SL_POOLING_UNSAID;
     hp->n_vocab = n_vocab;
     sl_status status = SL_OK;
     for (size_t i = 0; status == SL_OK && i < sizeof hparam_rows / sizeof *hparam_rows; i++)

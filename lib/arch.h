@@ -12,6 +12,7 @@
 typedef enum sl_rope_scaling { SL_ROPE_NONE, SL_ROPE_LINEAR, SL_ROPE_YARN } sl_rope_scaling;
 
 enum { SL_MAX_TILES = 64, SL_MAX_KEPT = 64 };
+#define SL_POOLING_UNSAID UINT32_MAX
 
 /* Hyper-parameters of an image encoder that sees a picture as tiles. max_tiles 0: the model takes no pictures. */
 typedef struct sl_vision {
@@ -41,6 +42,7 @@ typedef struct sl_hparams {
     /* Llama 4: width of experts; layers l with (l + 1) % expert_step == 0 have them; positions of a chunk of attention; layers with (l + 1) % turn_step == 0
      * do not turn by position and see all chunks (0: there are none); queries and keys are normalised */
     uint32_t n_ff_expert, expert_step, chunk, turn_step, qk_norm;
+    uint32_t pooling;           /* pooling_type of embeddings, as in the file (embed.c); SL_POOLING_UNSAID: the file does not say */
     sl_rope_scaling rope_scaling;
 } sl_hparams;
 
@@ -132,8 +134,10 @@ typedef struct sl_arch {
     void (*free)(void *weights, const sl_mem *mem);
     /* The residual stream after the last layer: [n_embd, n_tok], on the device of the output. */
     sl_tensor (*forward)(sl_pass *pass, const struct sl_model *model, const sl_batch *batch);
-    /* Logits [n_vocab, n_rows] of rows of that stream. */
-    sl_tensor (*head)(sl_pass *pass, const struct sl_model *model, sl_tensor hidden);
+    /* Rows of that stream after the last norm, [n_embd, n_rows]: what embeddings are made of. */
+    sl_tensor (*norm)(sl_pass *pass, const struct sl_model *model, sl_tensor hidden);
+    /* Logits [n_vocab, n_rows] of those. */
+    sl_tensor (*head)(sl_pass *pass, const struct sl_model *model, sl_tensor rows);
     /* Pictures, NULL if it takes none. encode: vectors of a picture, [n_embd, max_tiles * n_pos], or [n_embd, tiles * n_vector] of those that take the place of tokens;
      * the others are remembered: writes what layer `layer` (on the current device)
      * will look at into cache positions `positions`; vectors has as many rows as there are positions. */

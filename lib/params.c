@@ -3,6 +3,7 @@
 #include "params.h"
 
 #include <spacellama/chat.h>
+#include <spacellama/embed.h>
 #include <spacellama/generate.h>
 #include <spacellama/model.h>
 #include <spacellama/quantize.h>
@@ -66,3 +67,4 @@ sl_status sl_session_options_default(sl_session_options *out, size_t size) { ret
 sl_status sl_generate_options_default(sl_generate_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_quantize_options_default(sl_quantize_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_chat_options_default(sl_chat_options *out, size_t size) { return write_default(out, size); }
+sl_status sl_embed_options_default(sl_embed_options *out, size_t size) { return write_default(out, size); }

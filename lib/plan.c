@@ -37,9 +37,11 @@ void sl_text_pass(sl_pass *pass, const sl_model *model, const void *what)
         const int64_t n = work->n_rows - row < SL_HEAD_ROWS ? work->n_rows - row : SL_HEAD_ROWS;
         sl_pass_repeat(pass, mark);
         sl_tensor rows = sl_pass_input(pass, SL_TYPE_I32, n, pass->planning ? NULL : work->rows + row);
-        sl_tensor logits = model->arch->head(pass, model, sl_op_take_rows(pass, hidden, rows));
+        sl_tensor out = model->arch->norm(pass, model, sl_op_take_rows(pass, hidden, rows));
+        if (!work->vectors)
+            out = model->arch->head(pass, model, out);
         if (!pass->planning)
-            sl_pass_output(pass, logits, work->logits + (size_t)row * model->hp.n_vocab);
+            sl_pass_output(pass, out, work->out + (size_t)row * (size_t)out.ne[0]);
     }
 }
 

@@ -34,8 +34,9 @@ typedef struct sl_work {
     const int32_t *pages;       /* [n_pages, n_seq] */
     const sl_kv *kv;
     const sl_work_sight *sight; /* NULL: no token sees a picture */
-    const int32_t *rows;        /* [n_rows]: the tokens whose logits are wanted */
-    float *logits;              /* [n_vocab, n_rows] */
+    const int32_t *rows;        /* [n_rows]: the tokens of which something is wanted: */
+    int vectors;                /* 0: logits [n_vocab, n_rows]; 1: what they are made of, [n_embd, n_rows]. The plan for logits does for both: vectors come on the way to them */
+    float *out;
 } sl_work;
 
 /* The sl_pass_fn over an sl_work. */

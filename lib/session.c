@@ -146,6 +146,15 @@ static sl_status check_room(sl_session *s, const sl_feed *feed)
     return lack <= s->pages.n_free ? SL_OK : sl_fail(SL_ERR_FULL, "session: %zu pages of the cache are wanted, %zu of %zu are free", lack, s->pages.n_free, s->pages.n);
 }
 
+sl_status sl_session_check_ids(const sl_session *s, const sl_token *ids, size_t n)
+{
+    const sl_hparams *hp = &s->model->hp;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= hp->n_token)
+            return sl_fail(SL_ERR_RANGE, "session: token %d at index %zu, the vocabulary has %u", ids[i], i, hp->n_token);
+    return SL_OK;
+}
+
 static sl_status check(sl_session *s, const sl_feed *feed)
 {
     const sl_hparams *hp = &s->model->hp;
@@ -155,12 +164,11 @@ static sl_status check(sl_session *s, const sl_feed *feed)
         if (sl_feed_seq(feed, i) >= s->sizes.n_seq)
             return sl_fail(SL_ERR_RANGE, "session: sequence %u at index %zu, there are %u", sl_feed_seq(feed, i), i, s->sizes.n_seq);
     SL_TRY(check_room(s, feed));
+    SL_TRY(sl_session_check_ids(s, feed->ids, feed->n));
     for (uint32_t q = 0; q < s->sizes.n_seq; q++)
         s->seqs[q].n_new = 0;       /* pictures that are used up */
     for (size_t i = 0; i < feed->n; i++) {
         const sl_token id = feed->ids[i];
-        if (id < 0 || (uint32_t)id >= hp->n_token)
-            return sl_fail(SL_ERR_RANGE, "session: token %d at index %zu, the vocabulary has %u", id, i, hp->n_token);
         if ((uint32_t)id < hp->n_vocab && id != hp->vision.token)
             continue;
         if (s->seqs[sl_feed_seq(feed, i)].n_new++ == sl_pictures_waiting(&s->pictures, sl_feed_seq(feed, i)))
@@ -169,15 +177,18 @@ static sl_status check(sl_session *s, const sl_feed *feed)
     return SL_OK;
 }
 
-static sl_status check_logits(const float *logits, size_t n)
+static sl_status check_rows(const float *rows, size_t n, int vectors)
 {
     for (size_t i = 0; i < n; i++)
-        if (!sl_is_finite(logits[i]))
-            return sl_fail(SL_ERR_NONFINITE, "session: logit %zu is infinite or not a number", i);
+        if (!sl_is_finite(rows[i]))
+            return sl_fail(SL_ERR_NONFINITE, "session: %s %zu is infinite or not a number", vectors ? "element" : "logit", i);
     return SL_OK;
 }
 
 /* ---- passes ---- */
+
+/* Floats of each row that is wanted. */
+static size_t row_length(const sl_session *s, const sl_feed *feed) { return feed->vectors ? s->model->hp.n_embd : s->model->hp.n_vocab; }
 
 /* Where n tokens stand: positions, rows of the page table, and that table; *n_wanted: of those whose logits are wanted. Returns the width of the table. */
 static int64_t place(sl_session *s, const sl_feed *feed, size_t first, size_t n, size_t n_part, size_t *n_wanted)
@@ -204,7 +215,7 @@ static int64_t place(sl_session *s, const sl_feed *feed, size_t first, size_t n,
     return (int64_t)width;
 }
 
-static sl_status compute(sl_session *s, const sl_feed *feed, size_t first, size_t n, size_t n_part, float *logits, size_t *n_wanted)
+static sl_status compute(sl_session *s, const sl_feed *feed, size_t first, size_t n, size_t n_part, float *rows, size_t *n_wanted)
 {
     for (size_t i = 0; i < n_part; i++)
         SL_TRY(sl_sequence_extend(s, &s->seqs[s->taking_part[i]], s->seqs[s->taking_part[i]].n_new));
@@ -214,18 +225,18 @@ static sl_status compute(sl_session *s, const sl_feed *feed, size_t first, size_
     const int seeing = sl_pictures_look(&s->pictures, &looking, s->ranges, s->marks);
     const sl_work_sight sight = sl_pictures_sight(&s->pictures, s->ranges, s->marks);
     const sl_work work = { .n_tok = (int64_t)n, .n_pages = width, .n_seq = (int64_t)n_part, .n_rows = (int64_t)*n_wanted, .ids = ids, .positions = s->positions, .seqs = s->rows,
-                           .pages = s->table, .kv = &s->kv, .sight = seeing ? &sight : NULL, .rows = s->wanted, .logits = logits };
+                           .pages = s->table, .kv = &s->kv, .sight = seeing ? &sight : NULL, .rows = s->wanted, .vectors = feed->vectors, .out = rows };
     const uint64_t start = sl_clock_ns();
     sl_status status = sl_plan_run(seeing ? &s->seeing : &s->plan, s->model, s->arena, sl_text_pass, &work, &s->cancel);
     s->busy_ns += sl_clock_ns() - start;
-    return status == SL_OK ? check_logits(logits, *n_wanted * s->model->hp.n_vocab) : status;
+    return status == SL_OK ? check_rows(rows, *n_wanted * row_length(s, feed), feed->vectors) : status;
 }
 
 /* One pass over n tokens from number `first` on. If it fails nothing was appended. */
-static sl_status pass(sl_session *s, const sl_feed *feed, size_t first, size_t n, float *logits, size_t *n_wanted)
+static sl_status pass(sl_session *s, const sl_feed *feed, size_t first, size_t n, float *rows, size_t *n_wanted)
 {
     const size_t n_part = take_part(s, feed, first, n);
-    sl_status status = compute(s, feed, first, n, n_part, logits, n_wanted);
+    sl_status status = compute(s, feed, first, n, n_part, rows, n_wanted);
     for (size_t i = 0; status == SL_OK && i < n; i++) {
         sl_sequence *seq = &s->seqs[sl_feed_seq(feed, first + i)];
         seq->tokens[seq->length++] = feed->ids[first + i];
@@ -243,20 +254,20 @@ static sl_status pass(sl_session *s, const sl_feed *feed, size_t first, size_t n
 
 sl_status sl_session_check_cancel(sl_session *s) { return atomic_exchange(&s->cancel, 0) ? sl_fail(SL_ERR_CANCELLED, "session: cancelled") : SL_OK; }
 
-sl_status sl_session_append(sl_session *s, const sl_feed *feed, float *logits)
+sl_status sl_session_append(sl_session *s, const sl_feed *feed, float *rows)
 {
     SL_TRY(check(s, feed));
     for (size_t at = 0; at < feed->n;) {
         const size_t n = feed->n - at < s->sizes.n_batch ? feed->n - at : s->sizes.n_batch;
         size_t n_wanted = 0;
         SL_TRY(sl_session_check_cancel(s));
-        sl_status status = pass(s, feed, at, n, logits, &n_wanted);
+        sl_status status = pass(s, feed, at, n, rows, &n_wanted);
         if (status == SL_ERR_CANCELLED)
             atomic_store(&s->cancel, 0);
         SL_TRY(status);
         at += n;
         if (n_wanted)
-            logits += n_wanted * s->model->hp.n_vocab;
+            rows += n_wanted * row_length(s, feed);
     }
     return SL_OK;
 }

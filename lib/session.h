@@ -51,6 +51,7 @@ typedef struct sl_feed {
     const uint8_t *wanted;      /* [n], or NULL: logits of the last n_rows */
     size_t n, n_rows;
     uint32_t seq;
+    int vectors;                /* 1: in the place of logits what they are made of: rows of n_embd floats */
 } sl_feed;
 static inline uint32_t sl_feed_seq(const sl_feed *feed, size_t i) { return feed->seqs ? feed->seqs[i] : feed->seq; }
 static inline int sl_feed_wants(const sl_feed *feed, size_t i) { return feed->wanted ? feed->wanted[i] != 0 : i + feed->n_rows >= feed->n; }
@@ -63,7 +64,9 @@ sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictu
 /* As the public functions; arguments have been checked (a feed's numbers of sequences have not), `options` is whole. open does not touch the model's reference count. */
 sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_options *options);
 void sl_session_close(sl_session *session);
-sl_status sl_session_append(sl_session *session, const sl_feed *feed, float *logits);
+sl_status sl_session_append(sl_session *session, const sl_feed *feed, float *rows);
+/* SL_ERR_RANGE if one of the ids is no token. */
+sl_status sl_session_check_ids(const sl_session *session, const sl_token *ids, size_t n);
 /* SL_ERR_CANCELLED if somebody asked for it; the request is obeyed then. */
 sl_status sl_session_check_cancel(sl_session *session);
 

@@ -43,6 +43,7 @@
 #define SPACELLAMA_SPACELLAMA_H
 
 #include "chat.h"
+#include "embed.h"
 #include "generate.h"
 #include "host.h"
 #include "image.h"

@@ -220,16 +220,19 @@ static sl_tensor llama_forward(sl_pass *p, const sl_model *model, const sl_batch
     return sl_pass_move(p, x, model->io_device);
 }
 
-sl_tensor sl_llama_head(sl_pass *p, const sl_hparams *hp, const sl_llama_frame *frame, sl_tensor hidden)
+sl_tensor sl_llama_norm(sl_pass *p, const sl_hparams *hp, const sl_llama_frame *frame, sl_tensor hidden)
 {
-    sl_act x = sl_act_of(sl_op_rms_norm(p, hidden, frame->output_norm, hp->rms_epsilon));
+    return sl_op_rms_norm(p, hidden, frame->output_norm, hp->rms_epsilon);
+}
+
+sl_tensor sl_llama_head(sl_pass *p, const sl_llama_frame *frame, sl_tensor rows)
+{
+    sl_act x = sl_act_of(rows);
     return sl_op_matmul(p, frame->output.name ? &frame->output : &frame->token_embd, &x);
 }
 
-static sl_tensor llama_head(sl_pass *p, const sl_model *model, sl_tensor hidden)
-{
-    return sl_llama_head(p, &model->hp, &((const llama *)model->weights)->frame, hidden);
-}
+static sl_tensor llama_norm(sl_pass *p, const sl_model *model, sl_tensor hidden) { return sl_llama_norm(p, &model->hp, &((const llama *)model->weights)->frame, hidden); }
+static sl_tensor llama_head(sl_pass *p, const sl_model *model, sl_tensor rows) { return sl_llama_head(p, &((const llama *)model->weights)->frame, rows); }
 
 const sl_arch sl_arch_llama = { .name = "llama", .defaults = { .rope_base = 10000.0f, .rope_attn_factor = 1.0f },
-                               .bind = llama_bind, .free = llama_free, .forward = llama_forward, .head = llama_head };
+                               .bind = llama_bind, .free = llama_free, .forward = llama_forward, .norm = llama_norm, .head = llama_head };

@@ -39,7 +39,8 @@ void sl_llama_attend(sl_pass *pass, const sl_hparams *hp, int l, const sl_llama_
 sl_tensor sl_llama_dense(sl_pass *pass, const sl_llama_layer *layer, sl_act *a);
 /* The feed-forward part of norm(x): [n_embd, n_tok]; to be added to x. */
 sl_tensor sl_llama_ffn(sl_pass *pass, const sl_hparams *hp, const sl_llama_layer *layer, sl_tensor x);
-/* Logits [n_vocab, n_rows]. */
-sl_tensor sl_llama_head(sl_pass *pass, const sl_hparams *hp, const sl_llama_frame *frame, sl_tensor hidden);
+/* The last norm, [n_embd, n_rows], and logits of that, [n_vocab, n_rows]. */
+sl_tensor sl_llama_norm(sl_pass *pass, const sl_hparams *hp, const sl_llama_frame *frame, sl_tensor hidden);
+sl_tensor sl_llama_head(sl_pass *pass, const sl_llama_frame *frame, sl_tensor rows);
 
 #endif

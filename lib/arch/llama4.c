@@ -233,10 +233,8 @@ static sl_tensor llama4_forward(sl_pass *p, const sl_model *model, const sl_batc
     return sl_pass_move(p, x, model->io_device);
 }
 
-static sl_tensor llama4_head(sl_pass *p, const sl_model *model, sl_tensor hidden)
-{
-    return sl_llama_head(p, &model->hp, &((const llama4 *)model->weights)->frame, hidden);
-}
+static sl_tensor llama4_norm(sl_pass *p, const sl_model *model, sl_tensor hidden) { return sl_llama_norm(p, &model->hp, &((const llama4 *)model->weights)->frame, hidden); }
+static sl_tensor llama4_head(sl_pass *p, const sl_model *model, sl_tensor rows) { return sl_llama_head(p, &((const llama4 *)model->weights)->frame, rows); }
 
 static sl_tensor llama4_encode(sl_pass *p, const sl_model *model, const sl_picture *picture)
 {
@@ -269,6 +267,6 @@ static sl_status llama4_spell(const sl_model *model, uint32_t width, uint32_t he
 
 const sl_arch sl_arch_llama4 = {
     .name = "llama4", .defaults = { .expert_step = 1, .rope_base = 500000.0f, .rope_attn_factor = 1.0f },
-    .layout = llama4_layout, .read = llama4_read, .bind = llama4_bind, .free = llama4_free, .forward = llama4_forward, .head = llama4_head,
+    .layout = llama4_layout, .read = llama4_read, .bind = llama4_bind, .free = llama4_free, .forward = llama4_forward, .norm = llama4_norm, .head = llama4_head,
     .encode = llama4_encode, .spell = llama4_spell,
 };

@@ -273,10 +273,8 @@ static sl_tensor mllama_forward(sl_pass *p, const sl_model *model, const sl_batc
     return sl_pass_move(p, x, model->io_device);
 }
 
-static sl_tensor mllama_head(sl_pass *p, const sl_model *model, sl_tensor hidden)
-{
-    return sl_llama_head(p, &model->hp, &((const mllama *)model->weights)->frame, hidden);
-}
+static sl_tensor mllama_norm(sl_pass *p, const sl_model *model, sl_tensor hidden) { return sl_llama_norm(p, &model->hp, &((const mllama *)model->weights)->frame, hidden); }
+static sl_tensor mllama_head(sl_pass *p, const sl_model *model, sl_tensor rows) { return sl_llama_head(p, &((const mllama *)model->weights)->frame, rows); }
 
 static sl_tensor mllama_encode(sl_pass *p, const sl_model *model, const sl_picture *picture)
 {
@@ -294,6 +292,6 @@ static void mllama_remember(sl_pass *p, const sl_model *model, int l, sl_tensor 
 
 const sl_arch sl_arch_mllama = {
     .name = "mllama", .defaults = { .n_ctx_train = 131072, .rms_epsilon = 1e-5f, .rope_base = 500000.0f, .rope_attn_factor = 1.0f }, .n_image_tokens = 1,
-    .layout = mllama_layout, .read = mllama_read, .bind = mllama_bind, .free = mllama_free, .forward = mllama_forward, .head = mllama_head,
+    .layout = mllama_layout, .read = mllama_read, .bind = mllama_bind, .free = mllama_free, .forward = mllama_forward, .norm = mllama_norm, .head = mllama_head,
     .encode = mllama_encode, .remember = mllama_remember,
 };

@@ -78,6 +78,10 @@ MEMBER(sl_session_stats, cache_bytes, 40) MEMBER(sl_session_stats, compute_bytes
 MEMBER(sl_session_stats, n_images, 56) MEMBER(sl_session_stats, image_ns, 64) MEMBER(sl_session_stats, image_bytes, 72)
 MEMBER(sl_session_stats, image_encode_ns, 80) MEMBER(sl_session_stats, image_keys_ns, 88)
 
+SIZE(sl_embed_options, 24) MEMBER(sl_embed_options, size, 0) MEMBER(sl_embed_options, pooling, 8)
+MEMBER(sl_embed_options, flags, 16) MEMBER(sl_embed_options, reserved, 20)
+VALUE(SL_EMBED_RAW, 1)
+
 SIZE(sl_chat_part, 32) MEMBER(sl_chat_part, size, 0) MEMBER(sl_chat_part, text, 8) MEMBER(sl_chat_part, length, 16)
 MEMBER(sl_chat_part, image, 24)
 

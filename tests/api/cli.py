@@ -612,7 +612,7 @@ def types_in(path):
 
 
 def own_new_help():
-    for program in ('chat', 'perplexity', 'quantize'):
+    for program in ('chat', 'embed', 'perplexity', 'quantize'):
         r = good(program, '--help')
         assert r.out.startswith(b'usage: ' + program.encode()) and not r.err
 
@@ -746,6 +746,51 @@ def fixtures_quantize_seeing():
     good('quantize', seeing('split-projector-f32.gguf'), projector, 'Q8_0')
     assert 'Q8_0' in types_in(projector).values()
     good('describe', '-m', text, '--projector', projector, *ask)
+
+
+def own_embed():
+    """Vectors of words, lines and files are the same; what is printed in each form; wrong usage and texts that cannot be."""
+    texts = ['The rover', 'follows the ridge', 'x']
+    r = json.loads(good('embed', '-m', TINY, '--json', '--similar', *texts).out)
+    rows, cosines = r['vectors'], r['cosines']
+    assert len(rows) == 3 and all(len(row) == r['n_embd'] == 64 for row in rows) and r['passes'] == 1
+    for a in range(3):
+        assert abs(sum(x * x for x in rows[a]) - 1) < 1e-6
+        for b in range(3):
+            assert abs(cosines[a][b] - sum(x * y for x, y in zip(rows[a], rows[b]))) < 1e-6
+    lines = good('embed', '-m', TINY, *texts).out
+    assert [[float(x) for x in line.split()] for line in lines.decode().splitlines()] == rows
+    path = scratch('lines', '\r\n'.join(texts).encode())
+    assert good('embed', '-m', TINY, '-f', path, '--seqs', '1', '-t', '1', '--batch', '2').out == lines
+    with open(path, 'rb') as file:
+        assert run('embed', '-m', TINY, stdin=file).out == lines
+    table = good('embed', '-m', TINY, '--similar', *texts).out.decode().splitlines()
+    assert len(table) == 3 and all(abs(float(x) - cosines[a][b]) < 1e-4 for a in range(3) for b, x in enumerate(table[a].split()))
+    ids = [json.loads(good('tokenize', '-m', TINY, '-p', text).out) for text in texts]
+    every = json.loads(good('embed', '-m', TINY, '--json', '--pooling', 'none', '--raw', *texts).out)
+    assert len(every['vectors']) == every['tokens'] == sum(map(len, ids))
+    last = json.loads(good('embed', '-m', TINY, '--json', '--pooling', 'last', '--raw', *texts).out)['vectors']
+    assert last[0] == every['vectors'][len(ids[0]) - 1] and last[2] == every['vectors'][-1]
+    empty = scratch('empty', b'')
+    bad(1, 'text', 'embed', '-m', TINY, '-f', empty)
+    bad(1, 'no tokens', 'embed', '-m', TINY, '--no-bos', 'x', '')
+    bad(1, 'fit', 'embed', '-m', TINY, '--ctx', '2', *texts)
+    bad(1, 'cls', 'embed', '-m', TINY, '--pooling', 'cls', 'x')
+    bad(1, 'missing', 'embed', '-m', scratch('missing'), 'x')
+    bad(1, 'missing', 'embed', '-m', TINY, '-f', scratch('missing'))
+    bad(2, '-f', 'embed', '-m', TINY, '-f', path, 'x')
+    bad(2, '-m', 'embed', 'x')
+    bad(2, '--seqs', 'embed', '-m', TINY, '--seqs', '0', 'x')
+    if os.path.exists('/dev/full'):
+        with open('/dev/full', 'wb') as full:
+            bad(1, 'stdout: No space left', 'embed', '-m', TINY, 'x', stdout=full)
+
+
+def fixtures_embed():
+    """What a trained model finds alike: stories about dogs before the weather."""
+    r = json.loads(good('embed', '-m', stories(), '--json', '--similar', 'Once upon a time there was a little dog', 'One day a little dog ran away', 'It was raining all day').out)
+    cosines = r['cosines']
+    assert cosines[0][1] > cosines[0][2] and cosines[0][1] > cosines[1][2], cosines
 
 
 def fixtures_chat_pictures():

@@ -256,8 +256,8 @@ static void feed_forward(const naive *m, int l, double *x)
         x[i] += y[i];
 }
 
-/* logits[N_VOCAB] of every token. */
-static void forward(const model_file *file, const sl_token *ids, float *logits)
+/* logits[N_VOCAB] of every token, and what they are made of. */
+static void forward(const model_file *file, const sl_token *ids, float *logits, double (*vectors)[64])
 {
     const model_spec *s = &file->spec;
     naive m = { .file = file, .s = s, .k = calloc(N_TOK * s->n_head_kv * s->d_head, sizeof(double)), .v = calloc(N_TOK * s->n_head_kv * s->d_head, sizeof(double)) };
@@ -273,6 +273,7 @@ static void forward(const model_file *file, const sl_token *ids, float *logits)
         }
     for (unsigned t = 0; t < N_TOK; t++) {
         rms_norm(x[t], values(&m, -1, "output_norm.weight"), s->n_embd, a);
+        memcpy(vectors[t], a, s->n_embd * sizeof *a);
         product(values(&m, -1, s->tied ? "token_embd.weight" : "output.weight"), NULL, a, s->n_embd, N_VOCAB, y);
         for (unsigned i = 0; i < N_VOCAB; i++)
             logits[t * N_VOCAB + i] = (float)y[i];
@@ -298,10 +299,37 @@ static void compare(const struct variant *v, const model_file *file, const sl_to
         fail_msg("%s, %s: off by %g, at most %g", v->name, cache, d.max_abs, bound);
 }
 
+/* The mean of the vectors of all tokens, divided by its length. */
+static void compare_embedding(const struct variant *v, const model_file *file, const sl_token *ids, double (*vectors)[64], double bound)
+{
+    const size_t n_embd = v->spec.n_embd, n_tok = N_TOK;
+    double mean[64] = { 0 }, ss = 0, worst = 0;
+    float got[64];
+    for (size_t i = 0; i < n_embd; i++) {
+        for (size_t t = 0; t < n_tok; t++)
+            mean[i] += vectors[t][i] / (double)n_tok;
+        ss += mean[i] * mean[i];
+    }
+    const eval_how how = { .n_threads = 2 };
+    const sl_session_options o = { .size = sizeof o, .n_ctx = N_TOK, .n_batch = 61, .cache_type = "f32" };
+    sl_model *model = NULL;
+    sl_session *session = NULL;
+    if (eval_load(&model, NULL, file->data, file->size, &how) != SL_OK || sl_session_create(&session, model, &o) != SL_OK ||
+        sl_session_embed(session, ids, &n_tok, 1, NULL, got, 1) != SL_OK)
+        fail_msg("%s: %s", v->name, sl_last_error());
+    sl_session_free(session);
+    sl_model_free(model);
+    for (size_t i = 0; i < n_embd; i++)
+        worst = fmax(worst, fabs((double)got[i] - mean[i] / sqrt(ss)));
+    if (!(worst <= bound))
+        fail_msg("%s: the embedding is off by %g, at most %g", v->name, worst, bound);
+}
+
 static void follows_the_definition(void **state)
 {
     (void)state;
     static float exact[N_TOK * N_VOCAB];
+    static double vectors[N_TOK][64];
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
         const struct variant *v = &variants[i];
         model_file *file = model_build(&v->spec);
@@ -309,10 +337,11 @@ static void follows_the_definition(void **state)
         uint64_t random = 100 + i;
         for (int t = 0; t < N_TOK; t++)
             ids[t] = (sl_token)random_below(&random, N_VOCAB);
-        forward(file, ids, exact);
+        forward(file, ids, exact, vectors);
         /* About five times what is seen with an f32 cache; a cache of 11 bits is off by about 1e-2. */
         compare(v, file, ids, exact, "f32", 1e-4);
         compare(v, file, ids, exact, "f16", 5e-2);
+        compare_embedding(v, file, ids, vectors, 1e-5);
         model_build_free(file);
     }
 }
