@@ -78,6 +78,7 @@ static inline SL_FN float sl_sqrt(float x)
  *   x < -80: +0;  x > 88: +infinity;  NaN stays NaN (both comparisons are false)
  * C2..C6: minimax for the relative error of 1 + r + r^2 q(r), rounded to binary32 one after the other: 2^-28.2. Measured over all floats: docs/numerics.md. */
 #define SL_EXP_MIN (-80.0f)
+#define SL_EXP_B16_MIN (-0x1.bba53cp+4f)     /* below it b16(exp(x)) of bf16 arithmetic is 0, from it on it is not */
 #define SL_EXP_MAX 88.0f
 #define SL_EXP_LOG2E 0x1.715476p0f
 #define SL_EXP_MAGIC 0x1.8p23f

@@ -363,7 +363,7 @@ static void attention_blocks(uint64_t *seed, const sl_impl *row, const sl_impl *
     const cpu_attention_kernel *kernel = row->kernel, *ref = reference->kernel;
     double m[CPU_ATTENTION_QUERIES], l[CPU_ATTENTION_QUERIES];
     const size_t bytes = page_bytes(kernel->cache_type, d_head), values = page_bytes(kernel->cache_type == SL_TYPE_BF16 ? SL_TYPE_F16 : kernel->cache_type, d_head);
-    const float scale = 1.0f / sqrtf((float)d_head), size = random_below(seed, 4) ? 2 : 100, first = random_below(seed, 2) ? 0.0f : -0.0f;
+    const float scale = 1.0f / sqrtf((float)d_head), size = random_below(seed, 9) == 0 ? 0x1p126f : random_below(seed, 4) ? 2 : 100, first = random_below(seed, 2) ? 0.0f : -0.0f;
     uint8_t *k = malloc(bytes), *v = malloc(values);          /* exactly as large as a page */
     float *ek = malloc((size_t)(SL_PAGE_KEYS * d_head) * sizeof *ek), *ev = malloc((size_t)(SL_PAGE_KEYS * d_head) * sizeof *ev);
     for (int t = 0; t < n; t++) {
@@ -382,7 +382,8 @@ static void attention_blocks(uint64_t *seed, const sl_impl *row, const sl_impl *
         meet_page(&want, reference->label, ref, d_head, n, visible, k, v, scale);
         meet_page(&got, row->label, kernel, d_head, n, visible, k, v, scale);
         for (int t = 0; t < n; t++) {
-            expect_same(row->label, &got.query[t].max, &want.query[t].max, 1, 1);
+            if (size <= 100)        /* a largest score among some that are NaN is any number; sums and o are NaN then */
+                expect_same(row->label, &got.query[t].max, &want.query[t].max, 1, 1);
             expect_same(row->label, &got.query[t].sum, &want.query[t].sum, 1, 1);
             expect_same(row->label, got.o[t], want.o[t], (size_t)d_head, (size_t)d_head + CANARIES);
             for (int j = 0; j < SL_PAGE_KEYS; j++) {
@@ -401,7 +402,7 @@ static void attention_blocks(uint64_t *seed, const sl_impl *row, const sl_impl *
     }
     /* Scores of some size are off by their roundings, and weights with them; bf16 rounds weights to 2^-9. */
     for (int t = 0; t < n; t++)
-        for (int64_t d = 0; d < d_head; d++)
+        for (int64_t d = 0; d < d_head && size <= 100; d++)
             expect_near(row->label, want.o[t][d] / want.query[t].sum, o[t][d] / l[t], 0, size / 2 * 0x1p-17 + (kernel->cache_type == SL_TYPE_BF16 ? 0x1p-9 : 0));
     free(k), free(v), free(ek), free(ev);
     free(got.prepared), free(got.work), free(want.prepared), free(want.work);

@@ -119,6 +119,8 @@ static void exp_has_edges(void **state)
     assert_int_equal(sl_bits(sl_exp(0.0f)), 0x3f800000);
     assert_int_equal(sl_bits(sl_exp(-0.0f)), 0x3f800000);
     assert_int_equal(sl_bits(sl_exp(0x1p-149f)), 0x3f800000);
+    for (uint32_t bits = sl_bits(-29.0f); bits > sl_bits(-26.0f); bits--)
+        assert_int_equal(sl_float_to_b16(sl_exp(sl_float(bits))) != 0, sl_float(bits) >= SL_EXP_B16_MIN);
     assert_true(sl_exp(-80.0f) > 1.8e-35f && sl_exp(88.0f) > 1.6e38f && sl_exp(88.0f) < infinity);
     assert_int_equal(sl_bits(sl_exp(nextafterf(-80.0f, -100.0f))), 0);
     assert_int_equal(sl_bits(sl_exp(-0x1.fffffep127f)), 0);

@@ -241,6 +241,7 @@ INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w
 #include "kernels_amx.h"
 #include "kernels_amx_32.h"
 #include "kernels_amx_bf16.h"
+#include "kernels_amx_attention.h"
 #define WIDE(stem) &amx_##stem
 #else
 #include "kernels_wide.h"
@@ -270,6 +271,7 @@ const sl_impl AMX_IMPLS[] = {
     SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, CPU_AMX, "b16/" AMX_TEXT, kernel_f32_tiles))
     SL_ROW(TYPE_F16, CPU_MATMUL_IMPLS(F16, f16, CPU_AMX, "b16/" AMX_TEXT, kernel_f16_tiles))
     SL_ROW(TYPE_BF16, CPU_MATMUL_IMPLS(BF16, bf16, CPU_AMX, "b16/" AMX_TEXT, kernel_bf16_tiles))
+    CPU_ATTENTION_IMPLS(bf16, CPU_AMX, AMX_TEXT, kernel_attention_tiles)
     { .label = NULL }
 };
 const size_t AMX_N_IMPLS = sizeof AMX_IMPLS / sizeof *AMX_IMPLS - 1;
