@@ -20,7 +20,7 @@ typedef int32_t (*sl_text_fn)(const char *text, size_t length, sl_token id, void
 #define SL_FINISH_END 1         /**< the model ended its text */
 #define SL_FINISH_STOP 2        /**< a stop string came up; it is not part of the text */
 #define SL_FINISH_CALLBACK 3    /**< the callback asked to end */
-#define SL_FINISH_FULL 4        /**< the context is full */
+#define SL_FINISH_FULL 4        /**< the context is full, or the cache that sequences share */
 
 /** What to generate. Zero means the default. */
 typedef struct sl_generate_options {
@@ -59,7 +59,7 @@ typedef struct sl_generate_result {
 /** Computes the prompt's n_ids tokens at the end of the session's timeline, then makes tokens until something ends it. Without a prompt
  *  (n_ids 0, the timeline not empty) the timeline goes on: its last token is computed once more. The tokens made stay
  *  in the timeline (the last one is chosen, not yet computed, unless it ended by length or callback after it). A prompt that does not fit is SL_ERR_FULL with the session unchanged;
- *  a context that fills up while generating ends with SL_FINISH_FULL. `result` may be NULL. Since 0.1. */
+ *  a context that fills up while generating, or a cache whose pages other sequences hold, ends with SL_FINISH_FULL. `result` may be NULL. Since 0.1. */
 SL_API sl_status sl_generate(sl_session *session, const sl_token *prompt, size_t n_ids, const sl_generate_options *options, sl_generate_result *result);
 
 #ifdef __cplusplus

@@ -166,6 +166,47 @@ static void ends_when_the_context_is_full(void **state)
         }
 }
 
+/* Another sequence holds pages of the cache: the text ends where the last free page does, as it ends in a full context. */
+static void ends_when_the_shared_cache_is_full(void **state)
+{
+    (void)state;
+    enum { N_CTX = 256, PAGE = SL_PAGE_POSITIONS };
+    const sl_session_options options = { .size = sizeof options, .n_ctx = N_CTX, .n_seq = 2, .n_ctx_shared = N_CTX };
+    struct shown *whole = calloc(1, sizeof *whole);
+    sl_session *alone = open_session(N_CTX);
+    run(alone, prompt, n_prompt, 3 * PAGE, NULL, NULL, 0, whole, SL_OK);
+    for (size_t n_pages = 1; n_pages < 4; n_pages++)
+        for (uint32_t less = 0; less < 4; less++) {       /* of max_tokens than what fits and one */
+            const size_t n_held = (4 - n_pages) * PAGE, room = n_pages * PAGE - n_prompt;
+            const uint32_t max_tokens = less ? (uint32_t)room + 2 - less : 0;
+            struct shown *shown = calloc(1, sizeof *shown);
+            sl_token ids[N_CTX];
+            uint32_t seqs[N_CTX];
+            sl_session *session;
+            assert_int_equal(sl_session_create(&session, model, &options), SL_OK);
+            for (size_t i = 0; i < n_held; i++)
+                ids[i] = prompt[i % n_prompt], seqs[i] = 1;
+            assert_int_equal(sl_session_eval_batch(session, ids, seqs, NULL, n_held, NULL), SL_OK);
+            sl_generate_result r = run(session, prompt, n_prompt, max_tokens, NULL, NULL, 0, shown, SL_OK);
+            assert_int_equal(r.finish, less ? SL_FINISH_LENGTH : SL_FINISH_FULL);
+            assert_int_equal(r.n_tokens, less ? max_tokens : room + 1);
+            assert_int_equal(sl_session_length(session), n_prompt + (less > 1 ? max_tokens : room));
+            assert_memory_equal(shown->ids, whole->ids, shown->n * sizeof *shown->ids);
+            assert_int_equal(sl_seq_length(session, 1), n_held);
+            /* When the other one is gone, it goes on. */
+            assert_int_equal(sl_seq_rewind(session, 1, 0), SL_OK);
+            const size_t before = shown->n;
+            if (!less) {
+                run(session, &shown->ids[before - 1], 1, 3, NULL, NULL, 0, shown, SL_OK);
+                assert_memory_equal(shown->ids, whole->ids, (n_pages < 3 ? shown->n : before) * sizeof *shown->ids);
+            }
+            sl_session_free(session);
+            free(shown);
+        }
+    sl_session_free(alone);
+    free(whole);
+}
+
 static void refuses_a_prompt_that_does_not_fit(void **state)
 {
     (void)state;
@@ -461,6 +502,7 @@ int main(void)
         cmocka_unit_test(ends_by_length_and_goes_on),
         cmocka_unit_test(ends_when_the_callback_says_so),
         cmocka_unit_test(ends_when_the_context_is_full),
+        cmocka_unit_test(ends_when_the_shared_cache_is_full),
         cmocka_unit_test(refuses_a_prompt_that_does_not_fit),
         cmocka_unit_test(ends_at_an_ending_token),
         cmocka_unit_test(stops_when_cancelled),
