@@ -32,7 +32,7 @@ static size_t quotient_up(size_t a, size_t b) { return (a + b - 1) / b; }
 
 static span span_of(const job *j, size_t thread)
 {
-    const size_t first = j->n_panel * thread / j->n_thread, end = j->n_panel * (thread + 1) / j->n_thread;
+    const size_t first = quotient_up(j->n_panel * thread, j->n_thread), end = quotient_up(j->n_panel * (thread + 1), j->n_thread);
     return (span) { first, end - first, quotient_up(end - first, j->streams) };
 }
 

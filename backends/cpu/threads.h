@@ -16,7 +16,8 @@ typedef sl_status cpu_task(void *arg, size_t task, unsigned thread);
 /* A pool of n_threads computing threads, the caller included (0: the physical cores that the process may use). */
 sl_status cpu_pool_create(cpu_pool **out, const sl_mem *mem, unsigned n_threads);
 void cpu_pool_free(cpu_pool *pool);         /* NULL is fine */
-/* Runs tasks 0 .. n - 1, each once; returns when all are done, with the first failure and its sentence. SL_ERR_CANCELLED if the flag given to
+/* Runs tasks 0 .. n - 1, each once; thread t of T begins with tasks n t / T (rounded up) to before n (t + 1) / T, in order, and then takes what others
+ * have left. A single task is run by the caller. Returns when all are done, with the first failure and its sentence. SL_ERR_CANCELLED if the flag given to
  * cpu_pool_cancel became 1: tested before every task. One caller at a time. */
 sl_status cpu_pool_run(cpu_pool *pool, size_t n, cpu_task *task, void *arg);
 void cpu_pool_cancel(cpu_pool *pool, const atomic_int *cancel);     /* NULL: none */

@@ -45,6 +45,32 @@ static sl_status count(void *arg, size_t task, unsigned thread)
     return SL_OK;
 }
 
+typedef struct owners { unsigned by[MAX_TASKS]; } owners;
+
+static sl_status note_owner(void *arg, size_t task, unsigned thread)
+{
+    ((owners *)arg)->by[task] = thread;
+    return SL_OK;
+}
+
+/* The first job leaves every thread its own share: contiguous, the same for the same number of tasks, and none larger by more than one task. */
+static void shares_are_contiguous(void **state)
+{
+    (void)state;
+    static owners o;
+    for (unsigned n_threads = 1; n_threads <= MAX_THREADS; n_threads += n_threads < 8 ? 1 : n_threads == 8 ? 25 : 31)
+        for (size_t n = n_threads; n < 4 * n_threads; n += n_threads / 4 + 1) {
+            cpu_pool *pool = pool_of(n_threads);
+            memset(&o, 0xff, sizeof o);
+            assert_int_equal(cpu_pool_run(pool, n, note_owner, &o), SL_OK);
+            for (size_t i = 0; i < n && n > 1; i++) {
+                const size_t t = o.by[i];
+                assert_true(i * n_threads >= n * t && i * n_threads < n * (t + 1));
+            }
+            cpu_pool_free(pool);
+        }
+}
+
 static void every_task_once(void **state)
 {
     (void)state;
@@ -333,7 +359,7 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_task_once), cmocka_unit_test(first_job_calls_the_roll), cmocka_unit_test(jobs_follow_each_other),
+        cmocka_unit_test(every_task_once), cmocka_unit_test(shares_are_contiguous), cmocka_unit_test(first_job_calls_the_roll), cmocka_unit_test(jobs_follow_each_other),
         cmocka_unit_test(pools_come_and_go), cmocka_unit_test(no_wake_up_is_lost), cmocka_unit_test(failures_come_back), cmocka_unit_test(a_failure_stops_the_rest),
         cmocka_unit_test(cancelling_stops_the_rest), cmocka_unit_test(idle_pools_sleep), cmocka_unit_test(too_many_threads_cost_little),
     };
