@@ -358,16 +358,14 @@ sl_status sl_vocab_encode(const sl_vocab *vocab, const char *text, size_t length
     return SL_OK;
 }
 
+/* Looked up, not encoded: it must not fail for want of memory, which would look like a token that is missing. */
 sl_token sl_vocab_spelled(const sl_vocab *vocab, const char *text, size_t length)
 {
-    sl_token id[1];
-    sl_token_info info = { .size = sizeof info };
-    char sentence[SL_SENTENCE_BYTES];
-    size_t n;
-    sl_sentence_keep(sentence);
-    if (sl_vocab_encode(vocab, text, length, SL_ENCODE_PARSE_SPECIAL, id, 1, &n) == SL_OK && n == 1 && sl_vocab_token(vocab, id[0], &info) == SL_OK
-        && (info.kind == SL_TOKEN_CONTROL || info.kind == SL_TOKEN_USER_DEFINED) && info.length == length && memcmp(info.text, text, length) == 0)
-        return id[0];
-    sl_sentence_restore(sentence);
+    for (uint32_t i = 0; i < vocab->special.n_entries; i++) {
+        const uint32_t id = vocab->special.entries[i].id;
+        const sl_token_row *token = &vocab->tokens[id];
+        if (token->length == length && (token->kind == SL_TOKEN_CONTROL || token->kind == SL_TOKEN_USER_DEFINED) && memcmp(token->text, text, length) == 0)
+            return (sl_token)id;
+    }
     return SL_TOKEN_NONE;
 }

@@ -5,7 +5,8 @@
  *  Formats, known by content and never by name: JPEG, PNG, WebP (each if the library was built with its codec), BMP, PPM (P6). The orientation that a
  *  camera noted (EXIF) is applied; what is transparent is laid over white; grey is made RGB; 16 bits become 8. CMYK, animation and
  *  arithmetic JPEG are refused. A picture is immutable; any number of threads may use it at once. While JPEG and WebP are decoded, their codecs take
- *  working memory from the C library: at most 64 MiB and a few bytes for each pixel. All else comes from the allocator. */
+ *  working memory from the C library: at most 64 MiB and a few bytes for each pixel. libwebp (seen in 1.2.4) does not survive that malloc() gives none: where it may,
+ *  build without WebP. All else comes from the allocator. */
 #ifndef SPACELLAMA_IMAGE_H
 #define SPACELLAMA_IMAGE_H
 
