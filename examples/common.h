@@ -63,7 +63,7 @@ struct settings {
     { "--kv", "TYPE", "cache type: f16 (default), f32, bf16, q8_0", OPTION_TEXT, &(s).kv },                                             \
     { "--arith", "NAME", "activations beside float weights: f32 (default), bf16", OPTION_TEXT, &(s).arith },                \
     { "--cpu-level", "NAME", "at most this instruction set: scalar, avx2, avx512, ...", OPTION_TEXT, &(s).cpu_level },      \
-    { "--backend", "NAME", "cpu (default), or the path of a module", OPTION_TEXT, &(s).backend },                           \
+    { "--backend", "NAME", "cpu (default), blas, or the path of a module", OPTION_TEXT, &(s).backend },                           \
     { "--no-pack", "", "use the weights where they lie in the file", OPTION_FLAG, &(s).no_pack },                           \
     { "--weight-cache", "FILE", "keep packed weights in this file, for the next time", OPTION_TEXT, &(s).weight_cache },    \
     { "--pin", "", "keep each thread on a processor of its own", OPTION_FLAG, &(s).pin },                                   \

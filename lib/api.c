@@ -172,6 +172,9 @@ sl_status sl_model_get_info(const sl_model *model, sl_model_info *out)
                            .vision = model->layout.sentence, .image_token = SL_TOKEN_NONE, .identity = model->identity };
     if (model->arch) {
         unsigned worked;
+        info.numerics = sl_numerics_id();
+        for (int d = 0; d < model->n_devices; d++)
+            info.numerics = model->devices[d].backend->numerics ? 0 : info.numerics;
         info.tile_side = hp->vision.tile_side, info.max_tiles = hp->vision.max_tiles;
         info.image_token = hp->vision.max_tiles ? hp->vision.token : SL_TOKEN_NONE;
         info.n_head = hp->n_head[0], info.n_head_kv = hp->n_head_kv[0], info.n_ff = hp->n_ff[0];

@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 /* Raised whenever anything in this file, tensor.h, type.h or op.h's table changes. */
-#define SL_BACKEND_CONTRACT 4u
+#define SL_BACKEND_CONTRACT 5u
 /* A module exports this symbol: const sl_backend *sl_backend_module(void). */
 #define SL_BACKEND_SYMBOL "sl_backend_module"
 
@@ -71,6 +71,8 @@ typedef struct sl_backend_options {
     int plan_only;                  /* 1: nothing will be computed or placed; open no threads */
     /* How a module, which does not see the library's own, sets the sentence of a failure; returns `status`. Valid for the life of the device. */
     sl_status (*fail)(sl_status status, const char *format, ...) SL_PRINTF(2, 3);
+    /* And how it learns why a function of the host failed that it called: the host's sentence of the calling thread. */
+    const char *(*last_error)(void);
 } sl_backend_options;
 
 /* Packed bytes that were kept are read in multiples of this. */
@@ -94,6 +96,8 @@ typedef struct sl_weight_source {
 typedef struct sl_backend {
     uint32_t contract;              /* SL_BACKEND_CONTRACT */
     const char *name;               /* "cpu" */
+    /* 0: its results are those of docs/numerics.md, bit for bit. Else a number of its own: states of such a model are not taken for those of another. */
+    uint32_t numerics;
     /* Opens a device. SL_ERR_UNSUPPORTED with a sentence if the machine cannot. */
     sl_status (*open)(void **device, const sl_backend_options *options);
     void (*close)(void *device);

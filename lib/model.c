@@ -126,7 +126,7 @@ static sl_status identify(sl_model *model)
     SL_TRY(sl_identity_of_files(&model->identity, &model->mem, &model->parts));
     model->identity = sl_identity_with(model->identity, (uint64_t)model->layout.reorder_norms << 1 | (uint64_t)model->layout.raw_gates);
     for (int d = 0; d < model->n_devices; d++)
-        model->identity = sl_identity_with(model->identity, (uint64_t)model->devices[d].float_form);
+        model->identity = sl_identity_with(model->identity, (uint64_t)model->devices[d].float_form | (uint64_t)model->devices[d].backend->numerics << 32);
     return SL_OK;
 }
 
@@ -152,7 +152,7 @@ static sl_status load_weights(sl_model *model, const sl_model_options *options, 
         SL_TRY(model->arch->read(model));
     warn_of_options(model, options);
     const sl_backend_options device = { .mem = &model->mem, .log = &model->log, .cpu_level = options->cpu_level, .arith = options->arith,
-                                        .n_threads = options->n_threads, .pin = (int)options->pin, .plan_only = plan_only, .fail = sl_fail };
+                                        .n_threads = options->n_threads, .pin = (int)options->pin, .plan_only = plan_only, .fail = sl_fail, .last_error = sl_last_error };
     SL_TRY(open_devices(model, options->backend, &device));
     sl_loader loader = { .model = model, .options = options, .plan_only = plan_only };
     status = sl_loader_open(&loader);

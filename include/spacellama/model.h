@@ -63,7 +63,9 @@ typedef int32_t (*sl_progress_fn)(uint64_t done, uint64_t total, void *user);
 typedef struct sl_model_options {
     size_t size;                /**< sizeof(sl_model_options) */
     /** Where to compute: "cpu" (default), "blas", "cuda", or the path of a backend module; layers may be shared out as
-     *  "NAME@first-last,NAME" (layers counted from 0; the entry without a range takes the rest, embedding and output). */
+     *  "NAME@first-last,NAME" (layers counted from 0; the entry without a range takes the rest, embedding and output). "blas" is "cpu" with OpenBLAS for products of float matrices with many
+     *  tokens, from the module libspacellama-blas.so: not the same bits, see sl_model_info.numerics and docs/performance.md. SL_ERR_BACKEND: there is no such module, or it is of another version;
+     *  SL_ERR_UNSUPPORTED: it cannot work here. */
     const char *backend;
     const char *cpu_level;      /**< ceiling: "scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "dotprod", "i8mm". NULL: best. The result is the same bits */
     const char *arith;          /**< activations beside float weights: "f32" (default) or "bf16" */
@@ -161,6 +163,8 @@ typedef struct sl_model_info {
     uint32_t reserved;          /**< 0 */
     uint64_t cached_bytes;      /**< of weight_bytes, those that came from the file `weight_cache` */
     uint64_t identity;          /**< tells one model from another: a hash of the files' headers and some bytes of each tensor, of the arithmetic and of what was decided about the layout; 0 without weights */
+    uint32_t numerics;          /**< sl_numerics_id() if every backend of the model computes as docs/numerics.md says, so that results are the same bits as anywhere; 0 if one does not ("blas"), or without weights */
+    uint32_t reserved_numerics; /**< 0 */
 } sl_model_info;
 
 /** Fills `out` (its size member set by the caller). Any thread. Since 0.1. */

@@ -27,7 +27,7 @@ SIZE(sl_memory, 64) MEMBER(sl_memory, size, 0) MEMBER(sl_memory, weights, 8) MEM
 MEMBER(sl_memory, load_peak, 24) MEMBER(sl_memory, cache, 32) MEMBER(sl_memory, compute, 40)
 MEMBER(sl_memory, image, 48) MEMBER(sl_memory, encoder, 56)
 
-SIZE(sl_model_info, 152) MEMBER(sl_model_info, size, 0) MEMBER(sl_model_info, architecture, 8)
+SIZE(sl_model_info, 160) MEMBER(sl_model_info, size, 0) MEMBER(sl_model_info, architecture, 8)
 MEMBER(sl_model_info, name, 16) MEMBER(sl_model_info, n_ctx_train, 24) MEMBER(sl_model_info, n_embd, 28)
 MEMBER(sl_model_info, n_layer, 32) MEMBER(sl_model_info, n_head, 36) MEMBER(sl_model_info, n_head_kv, 40)
 MEMBER(sl_model_info, d_head, 44) MEMBER(sl_model_info, n_ff, 48) MEMBER(sl_model_info, n_expert, 52)
@@ -37,7 +37,7 @@ MEMBER(sl_model_info, weight_bytes, 88) MEMBER(sl_model_info, in_place_bytes, 96
 MEMBER(sl_model_info, vision, 112) MEMBER(sl_model_info, tile_side, 120) MEMBER(sl_model_info, max_tiles, 124)
 MEMBER(sl_model_info, image_token, 128) MEMBER(sl_model_info, reserved, 132)
 MEMBER(sl_model_info, cached_bytes, 136)
-MEMBER(sl_model_info, identity, 144)
+MEMBER(sl_model_info, identity, 144) MEMBER(sl_model_info, numerics, 152) MEMBER(sl_model_info, reserved_numerics, 156)
 
 SIZE(sl_meta, 32) MEMBER(sl_meta, size, 0) MEMBER(sl_meta, key, 8) MEMBER(sl_meta, type, 16)
 MEMBER(sl_meta, element_type, 20) MEMBER(sl_meta, count, 24)

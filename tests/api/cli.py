@@ -265,6 +265,26 @@ def own_minimal():
         bad(1, os.path.basename(path), 'minimal', path, 'The rover')
 
 
+def own_blas():
+    """The module by its name, if this build has it: it is found beside the library, multiplies long prompts, and says nothing else."""
+    if not os.environ.get('SL_BLAS'):
+        print('built without OpenBLAS')
+        return
+    if 'threads of its own' in run('generate', *basic('generate', TINY), '--backend', 'blas').err:
+        print('this OpenBLAS starts threads')
+        return
+    text, base, other = scratch('long', b'The rover follows the ridge until dawn. ' * 8), scratch('base.npy'), scratch('other.npy')
+    for kind in ('F32', 'F16', 'BF16'):
+        model = scratch('float.gguf')
+        good('quantize', TINY, model, kind) if kind != 'F32' else pathlib.Path(model).write_bytes(pathlib.Path(TINY).read_bytes())
+        good('logits', '-m', model, '-f', text, '-o', base, '--kv', 'f32')
+        r = good('logits', '-m', model, '-f', text, '-o', other, '--kv', 'f32', '--backend', 'blas')
+        assert f'matmul/{kind.lower()}/openblas' in r.report('implementations').split(), r.err
+        difference = abs(load_npy(base) - load_npy(other)).max()
+        assert 0 < difference < 1e-3, difference
+    bad(1, 'bf16 arithmetic', 'generate', *basic('generate', TINY), '--backend', 'blas', '--arith', 'bf16')
+
+
 def own_same_bytes():
     """Threads, batches and packing change nothing, and were real."""
     text = scratch('long', b'The rover follows the ridge until dawn. ' * 8)

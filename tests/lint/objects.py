@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Searches the compiled objects of lib/ and backends/: objects.py READELF ARCHIVE
+"""Searches the compiled objects of lib/ and backends/: objects.py READELF ARCHIVE...
 
 - Every name that they take from outside must stand in imports.txt, on a line that begins with a file and a colon for that file alone. So nothing can exit, abort, print, read the environment, take a lock
   on the locale or call a libm function whose bits depend on the machine, without somebody having written it down there.
@@ -26,9 +26,9 @@ SECTION = re.compile(r'^\s*\[\s*(\d+)\]\s+(\S+)\s+(\S+)\s+[0-9a-f]+\s+[0-9a-f]+\
 SYMBOL = re.compile(r'^\s*\d+:\s+[0-9a-f]+\s+\w+\s+(\w+)\s+(LOCAL|GLOBAL|WEAK|UNIQUE)\s+\w+.*?\s(UND|ABS|COM|\d+)\s+(\S+)$', re.M)
 
 
-def objects(readelf, archive):
-    """(name, readelf's text) of every object in the archive."""
-    text = subprocess.run([readelf, '-SsW', archive], capture_output=True, text=True, check=True).stdout
+def objects(readelf, archives):
+    """(name, readelf's text) of every object in the archives."""
+    text = subprocess.run([readelf, '-SsW', *archives], capture_output=True, text=True, check=True).stdout
     parts = re.split(r'^File: (.*)$', text, flags=re.M)
     return list(zip(parts[1::2], parts[2::2]))
 
@@ -52,8 +52,8 @@ def plain(name):
     return re.sub(r'^__(\w+)_chk$', r'\1', re.sub(r'^(open|pread|pwrite|lseek|l?stat|fstat|mmap|ftruncate)64', r'\1', name))
 
 
-def main(readelf, archive):
-    rows = objects(readelf, archive)
+def main(readelf, *archives):
+    rows = objects(readelf, archives)
     known = allowed()
     defined, imports, faults = set(), set(), []
     for path, text in rows:
@@ -66,7 +66,7 @@ def main(readelf, archive):
             if section == 'COM':
                 faults.append(f'{source}: the writable variable {name}')
             elif section == 'UND':
-                imports.add((re.sub(r'\.o$', '', source), plain(name)))
+                imports.add((re.sub(r'^(\.\._)*|\.o$', '', source), plain(name)))
             elif binding != 'LOCAL':
                 defined.add(name.split('@')[0])
     for source, name in sorted(imports):
