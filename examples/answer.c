@@ -102,6 +102,27 @@ sl_sampler *make_sampler(const sl_model *model, const struct choosing *c)
     return sampler;
 }
 
+sl_token *encode_message(const sl_model *model, const char *format, const struct pictures *pictures, const char *text, size_t length, size_t *n)
+{
+    const size_t n_pictures = pictures ? pictures->n : 0;
+    sl_chat_part *parts = take(n_pictures + 1, sizeof *parts);
+    for (size_t i = 0; i < n_pictures; i++)
+        parts[i] = (sl_chat_part) { .size = sizeof *parts, .image = pictures->images[i] };
+    parts[n_pictures] = (sl_chat_part) { .size = sizeof *parts, .text = text, .length = length };
+    const sl_chat_message message = { .size = sizeof message, .role = "user", .parts = parts, .n_parts = n_pictures + 1 };
+    sl_chat_options options = SL_CHAT_OPTIONS_INIT;
+    options.format = format;
+    sl_token *ids = NULL;
+    sl_status status = sl_chat_encode(model, &message, 1, &options, NULL, 0, n);
+    if (status == SL_ERR_BUFFER) {
+        ids = take(*n, sizeof *ids);
+        status = sl_chat_encode(model, &message, 1, &options, ids, *n, n);
+    }
+    must(status);
+    free(parts);
+    return ids;
+}
+
 sl_session *open_session_for(sl_model *model, const struct settings *s, size_t n, const struct choosing *c)
 {
     sl_model_info info = { sizeof info };

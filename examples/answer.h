@@ -46,6 +46,8 @@ struct answer {
     sl_generate_result result;
 };
 
+/* The ids of a conversation of one message of the user, in the model's chat format or the one named: pictures (NULL: none), then the text. Free them. */
+sl_token *encode_message(const sl_model *model, const char *format, const struct pictures *pictures, const char *text, size_t length, size_t *n);
 /* A session with room for the prompt's n tokens and those to make, and for no less than 4096, as far as the model goes. */
 sl_session *open_session_for(sl_model *model, const struct settings *s, size_t n, const struct choosing *c);
 /* The chain of the steps that were asked for; NULL: greedy, which needs none. Wrong numbers end the program. Free it. */

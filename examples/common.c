@@ -258,18 +258,29 @@ char *read_all(FILE *file, const char *name, size_t *length)
     size_t size = 0, room = 0, got;
     char *text = NULL;
     do {
-        if (size == room) {
+        if (room - size < 2) {
             room = room ? 2 * room : 65536;
             char *grown = realloc(text, room);
             if (!grown)
                 fail("%s: no memory for %zu bytes", name, room);
             text = grown;
         }
-        size += got = fread(text + size, 1, room - size, file);
+        size += got = fread(text + size, 1, room - size - 1, file);
     } while (got);
     if (ferror(file))
         fail("%s: %s", name, strerror(errno));
+    text[size] = '\0';
     *length = size;
+    return text;
+}
+
+char *read_file(const char *path, size_t *length)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        fail("%s: %s", path, strerror(errno));
+    char *text = read_all(file, path, length);
+    fclose(file);
     return text;
 }
 
@@ -282,12 +293,7 @@ char *read_prompt(const struct settings *s, size_t *length)
         *length = strlen(s->prompt);
         return memcpy(take(*length + 1, 1), s->prompt, *length);
     }
-    FILE *file = fopen(s->prompt_file, "rb");
-    if (!file)
-        fail("%s: %s", s->prompt_file, strerror(errno));
-    char *text = read_all(file, s->prompt_file, length);
-    fclose(file);
-    return text;
+    return read_file(s->prompt_file, length);
 }
 
 sl_token *encode(const sl_model *model, const struct settings *s, const char *text, size_t length, size_t *n)

@@ -83,7 +83,8 @@ double seconds(void);                                   /* of some clock */
 
 sl_model_options model_options(const struct settings *s, uint32_t parts);
 sl_model *load_model(const struct settings *s, uint32_t parts);
-char *read_all(FILE *file, const char *name, size_t *length);                                       /* to its end, free it */
+char *read_all(FILE *file, const char *name, size_t *length);                                       /* to its end, and a zero byte behind it; free it */
+char *read_file(const char *path, size_t *length);                                                  /* the same */
 char *read_prompt(const struct settings *s, size_t *length);                                        /* -p or -f, free it */
 sl_token *encode(const sl_model *model, const struct settings *s, const char *text, size_t length, size_t *n);    /* free it */
 sl_session *open_session(sl_model *model, const struct settings *s, uint64_t n_ctx);

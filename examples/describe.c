@@ -1,31 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* describe.c - answers a question about pictures: one message with the pictures first, in the model's chat format. The answer goes to stdout as it comes, the
- * time of each phase and everything else to stderr. */
+/* describe.c - answers a question about pictures: one message with the pictures first, in the model's chat format; or many questions, a line each. Answers go to
+ * stdout as they come, the time of each phase and everything else to stderr. */
 #include "answer.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* The ids of the conversation: pictures, then the question. */
-static sl_token *encode_question(const sl_model *model, const char *format, const struct pictures *pictures, const char *question, size_t length, size_t *n)
-{
-    sl_chat_part *parts = take(pictures->n + 1, sizeof *parts);
-    for (size_t i = 0; i < pictures->n; i++)
-        parts[i] = (sl_chat_part) { .size = sizeof *parts, .image = pictures->images[i] };
-    parts[pictures->n] = (sl_chat_part) { .size = sizeof *parts, .text = question, .length = length };
-    const sl_chat_message message = { .size = sizeof message, .role = "user", .parts = parts, .n_parts = pictures->n + 1 };
-    sl_chat_options options = SL_CHAT_OPTIONS_INIT;
-    options.format = format;
-    sl_token *ids = NULL;
-    sl_status status = sl_chat_encode(model, &message, 1, &options, NULL, 0, n);
-    if (status == SL_ERR_BUFFER) {
-        ids = take(*n, sizeof *ids);
-        status = sl_chat_encode(model, &message, 1, &options, ids, *n, n);
-    }
-    must(status);
-    free(parts);
-    return ids;
-}
 
 static double encoder_seconds(const sl_session *session)
 {
@@ -49,18 +28,93 @@ static void print_json(const struct pictures *pictures, const struct answer *ans
     printf("}\n");
 }
 
+/* ---- many questions ---- */
+
+/* The next line "PICTURE<tab>QUESTION" of *text, cut out of it; in the question \n stands for a new line and \\ for \. 0: there is none. */
+static int next_question(const char *path, char **text, size_t number, const char **picture, char **question, size_t *length)
+{
+    if (!**text)
+        return 0;
+    char *end = strchr(*text, '\n'), *tab = strchr(*text, '\t');
+    if (!tab || (end && tab > end))
+        fail("%s: line %zu: no tab between picture and question", path, number);
+    if (end)
+        *end = '\0';
+    *tab = '\0';
+    *picture = *text;
+    *question = tab + 1;
+    char *to = *question;
+    for (const char *from = *question; *from; from++)
+        *to++ = *from == '\\' && from[1] == 'n' ? (from++, '\n') : *from == '\\' && from[1] == '\\' ? *++from : *from;
+    *length = (size_t)(to - *question);
+    *text = end ? end + 1 : tab + 1 + strlen(tab + 1);
+    return 1;
+}
+
+/* Each question with its own picture (none where the field is empty), in a conversation of its own: an answer per line. */
+static void answer_questions(sl_model *model, const struct settings *s, const char *format, const struct choosing *choosing, const char *path)
+{
+    size_t size, number = 1, length, n;
+    char *whole = read_file(path, &size), *text = whole, *question;
+    const char *name;
+    if (strlen(whole) != size)
+        fail("%s: holds a zero byte", path);
+    sl_session *session = open_session_for(model, s, 0, choosing);
+    sl_sampler *sampler = make_sampler(model, choosing);
+    if (s->json)
+        printf("{\"answers\": [");
+    for (; next_question(path, &text, number, &name, &question, &length); number++) {
+        const struct settings one = { .images = { &name, *name != 0 } };
+        struct pictures pictures = load_pictures(&one);
+        sl_token *ids = encode_message(model, format, &pictures, question, length, &n);
+        if (n > sl_session_capacity(session))
+            fail("%s: line %zu: %zu tokens do not fit into a context of %zu", path, number, n, sl_session_capacity(session));
+        must(sl_session_rewind(session, 0));
+        add_pictures(session, &pictures, ids, n);
+        struct answer a = { .show = !s->json, .keep = s->json, .result = { .size = sizeof a.result } };
+        must(try_answer(session, ids, n, choosing, sampler, &a));
+        if (s->json) {
+            printf("%s{", number > 1 ? ", " : "");
+            print_json_answer(&a);
+        }
+        printf(s->json ? "}" : "\n");
+        free_answer(&a);
+        free_pictures(&pictures);
+        free(ids);
+    }
+    if (s->json) {
+        printf("], ");
+        print_json_report(session);
+        printf("}\n");
+    }
+    end_output();
+    report(session);
+    sl_sampler_free(sampler);
+    sl_session_free(session);
+    free(whole);
+}
+
 int main(int argc, char **argv)
 {
     struct settings s = { 0 };
     struct choosing choosing = CHOOSING_DEFAULT;
-    const char *format = NULL;
+    const char *format = NULL, *questions = NULL;
     const struct option options[] = {
         PROMPT_OPTIONS(s), IMAGE_OPTION(s),
         { "--chat-format", "NAME", "chat format to use instead of the model's", OPTION_TEXT, &format },
+        { "--questions", "FILE", "instead of -p and --image: lines PICTURE<tab>QUESTION, each a conversation of its own", OPTION_TEXT, &questions },
         CHOOSING_OPTIONS(choosing), COMPUTE_OPTIONS(s),
     };
-    read_options("describe", "-m FILE [--projector FILE] --image FILE [--image FILE]... -p QUESTION [option]...", options, sizeof options / sizeof *options, argc, argv, NULL);
+    read_options("describe", "-m FILE [--projector FILE] (--image FILE [--image FILE]... -p QUESTION | --questions FILE) [option]...", options, sizeof options / sizeof *options, argc, argv, NULL);
 
+    if (questions) {
+        if (s.prompt || s.prompt_file || s.images.n)
+            usage_error("--questions: not together with -p, -f or --image");
+        sl_model *model = load_model(&s, SL_PARTS_ALL);
+        answer_questions(model, &s, format, &choosing, questions);
+        sl_model_free(model);
+        return 0;
+    }
     size_t length, n;
     char *question = read_prompt(&s, &length);
     if (!s.images.n)
@@ -68,7 +122,7 @@ int main(int argc, char **argv)
     struct pictures pictures = load_pictures(&s);
     sl_model *model = load_model(&s, SL_PARTS_ALL);
     check_pictures(model);
-    sl_token *ids = encode_question(model, format, &pictures, question, length, &n);
+    sl_token *ids = encode_message(model, format, &pictures, question, length, &n);
     sl_session *session = open_session_for(model, &s, n, &choosing);
     add_pictures(session, &pictures, ids, n);
     struct answer answer = make_answer(session, ids, n, &choosing, s.json);

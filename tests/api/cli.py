@@ -632,7 +632,7 @@ def types_in(path):
 
 
 def own_new_help():
-    for program in ('chat', 'embed', 'perplexity', 'quantize'):
+    for program in ('chat', 'embed', 'handbook', 'perplexity', 'quantize'):
         r = good(program, '--help')
         assert r.out.startswith(b'usage: ' + program.encode()) and not r.err
 
@@ -739,6 +739,52 @@ def own_chat_interrupt():
             pass
     out, err = chat.communicate(timeout=60)
     assert chat.returncode == 0, (chat.returncode, err)
+
+
+def own_handbook():
+    """The passage that has most of the question's words, rare ones before common ones; it stands before the question in one message."""
+    fire, water, oil = 'Fire. Cut the power of the burning rack, then call.', 'Water loop. The pump of the water loop must not run dry; call the engineer.', 'Pump oil. Call to order oil.'
+    book = scratch('book', f'{fire}\n\n\r\n  {water}  \n\t\n\n{oil}\n'.encode())
+    ask = ['-m', TINY, '-n', '4', '--chat-format', 'llama2', '--json']
+    for question, passage in (('What is done with a BURNING rack?', fire), ('May the pump run?', water), ('Who orders oil for the pump? Call', oil), ('Engineers', water)):
+        r = json.loads(good('handbook', *ask, '--passages', book, '-p', question).out)
+        assert r['passage'] == passage, (question, r['passage'])
+        alone = scratch('alone', f'\t{passage}\\n\\n{question}\n'.encode())
+        same = json.loads(good('describe', *ask, '--questions', alone).out)['answers'][0]
+        assert same['ids'] == r['ids'] and same['prompt_tokens'] == r['prompt_tokens'] > len(passage.split())
+    assert 'passage 2 of 3: Water loop' in good('handbook', *ask, '--passages', book, '-p', 'water').err
+    bad(1, 'no passage', 'handbook', *ask, '--passages', book, '-p', 'xyzzy')
+    bad(1, 'no passage', 'handbook', *ask, '--passages', scratch('empty', b''), '-p', 'water')
+    bad(1, 'missing', 'handbook', *ask, '--passages', scratch('missing'), '-p', 'water')
+    bad(2, '--passages', 'handbook', *ask, '-p', 'water')
+    bad(2, '-p', 'handbook', *ask, '--passages', book)
+
+
+def own_questions():
+    """A line is a conversation of its own; what is wrong is told with its line."""
+    ask = ['-m', TINY, '-n', '4', '--chat-format', 'llama2']
+    lines = scratch('lines', b'\tThe rover?\n\tA\\nB \\\\n C\n\tThe rover?')
+    answers = json.loads(good('describe', *ask, '--questions', lines, '--json').out)['answers']
+    assert len(answers) == 3 and answers[0] | {'prompt_seconds': 0, 'decode_seconds': 0} == answers[2] | {'prompt_seconds': 0, 'decode_seconds': 0}
+    counts = [a['prompt_tokens'] - len(json.loads(good('tokenize', '-m', TINY, '-p', '[INST] ' + text + ' [/INST]').out)) for a, text in zip(answers, ('The rover?', 'A\nB \\n C'))]
+    assert counts[0] == counts[1], counts
+    assert good('describe', *ask, '--questions', lines).out.decode(errors='replace') == ''.join(a['text'] + '\n' for a in answers)
+    for content, words in ((b'\tx\nno tab\n', 'line 2'), (b'\n', 'line 1'), (b'\tx\0\n', 'zero'), (b'missing.png\tx\n', 'missing.png')):
+        r = run('describe', *ask, '--questions', scratch('odd', content))
+        assert r.code == 1 and words in r.err, r.err
+    bad(1, 'missing', 'describe', *ask, '--questions', scratch('missing'))
+    bad(2, '--questions', 'describe', *ask, '--questions', lines, '-p', 'x')
+    bad(2, '--questions', 'describe', *ask, '--questions', lines, '--image', lines)
+    assert good('describe', *ask, '--questions', scratch('empty', b'')).out == b''
+
+
+def fixtures_questions():
+    """Many pictures, each as if it were alone."""
+    asked = [('small.ppm', 'What is it?'), ('dog.jpg', 'What?'), ('small.ppm', 'What is it?'), ('wide.ppm', 'And this?')]
+    lines = scratch('lines', ''.join(f'{seeing(name)}\t{text}\n' for name, text in asked).encode())
+    ask = ['-m', seeing('model-f32.gguf'), '-n', '4', '--chat-format', 'llama3', '--json']
+    answers = json.loads(good('describe', *ask, '--questions', lines).out)['answers']
+    assert [a['ids'] for a in answers] == [json.loads(good('describe', *ask, '--image', seeing(name), '-p', text).out)['ids'] for name, text in asked]
 
 
 def fixtures_quantize_mixes():
