@@ -6,7 +6,9 @@
  * of the window on, index W / 2 + 1 to W - 1; with --stride of the last S, so that no token counts twice. The perplexity is exp of the mean of -log p(token) over all that count.
  *
  * --save-logits writes the logits that count: a .npy file of float32, a row for each, the id of the token that came and then the n_vocab logits. --kl reads such a file of another model,
- * made of the same text with the same windows, and takes for each row sum over tokens of p log(p / q), p the file's distribution, q this model's, in nats. All sums are in binary64. */
+ * made of the same text with the same windows, and takes for each row sum over tokens of p log(p / q), p the file's distribution, q this model's, in nats. All sums are in binary64.
+ *
+ * --importance writes how large the inputs of every matrix were, for `quantize --imatrix`; the output matrix counts the rows that are predictions. */
 #include "common.h"
 
 #include <errno.h>
@@ -198,12 +200,13 @@ int main(int argc, char **argv)
 {
     struct settings s = { 0 };
     uint64_t stride = 0;
-    const char *save_path = NULL, *kl_path = NULL;
+    const char *save_path = NULL, *kl_path = NULL, *importance_path = NULL;
     const struct option options[] = {
         TEXT_OPTIONS(s),
         { "--stride", "S", "a window every S tokens, whose last S count (0: one after the other, second halves count)", OPTION_WHOLE, &stride, 0, SL_LIMIT_CONTEXT },
         { "--save-logits", "FILE", "write the logits that count to a .npy file", OPTION_TEXT, &save_path },
         { "--kl", "FILE", "compare with such a file of another model", OPTION_TEXT, &kl_path },
+        { "--importance", "FILE", "write an importance matrix for quantize: all tokens of all windows count", OPTION_TEXT, &importance_path },
         COMPUTE_OPTIONS(s),
     };
     read_options("perplexity", "-m FILE (-f FILE | -p TEXT) [option]...", options, sizeof options / sizeof *options, argc, argv, NULL);
@@ -225,6 +228,9 @@ int main(int argc, char **argv)
         fail("%s: %zu rows for %zu tokens; the text has %zu rows, the model %u tokens", kl_path, base.n_rows, base.n_columns - 1, n_counted, (unsigned)info.n_vocab);
     s.ctx = w.length;
     sl_session *session = open_session(model, &s, w.length);
+    sl_importance *importance = NULL;
+    if (importance_path)
+        must(sl_importance_create(&importance, session, s.prompt_file ? s.prompt_file : "a text of the command line"));
     FILE *save = save_path ? npy_create(save_path, n_counted, (size_t)info.n_vocab + 1) : NULL;
     struct score score = { .kl = take(n_counted, sizeof *score.kl) };
     float *rows = take(n_batch * info.n_vocab, sizeof *rows);
@@ -238,6 +244,8 @@ int main(int argc, char **argv)
     }
     if (save)
         npy_close(save, save_path);
+    if (importance)
+        must(sl_importance_save(importance, importance_path));
     print_result(session, &score, &w, n_windows, n, kl_path != NULL, s.json);
     end_output();
     report(session);
@@ -247,6 +255,7 @@ int main(int argc, char **argv)
     free(base.row);
     free(score.kl);
     free(rows);
+    sl_importance_free(importance);
     sl_session_free(session);
     sl_model_free(model);
     free(ids);

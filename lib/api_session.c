@@ -2,6 +2,7 @@
 /* api_session.c - the exported functions of sessions, sequences and states: check arguments, read option structures, set the floating-point state, call inward. */
 #include "embed.h"
 #include "fpenv.h"
+#include "importance.h"
 #include "params.h"
 #include "state.h"
 
@@ -268,4 +269,52 @@ sl_status sl_state_read(sl_session *session, uint32_t seq, sl_read_fn read, void
     SL_TRY(info ? sl_result_write(info, &full, sizeof full) : SL_OK);
     SL_TRY(sl_state_get(session, seq, read, user, &full));
     return info ? sl_result_write(info, &full, sizeof full) : SL_OK;
+}
+
+/* ---- importance matrices ---- */
+
+sl_status sl_importance_create(sl_importance **out, sl_session *session, const char *text)
+{
+    NEEDS("sl_importance_create", out);
+    *out = NULL;
+    NEEDS("sl_importance_create", session);
+    SL_TRY(sl_importance_open(out, session, text));
+    sl_model_retain(session->model);
+    return SL_OK;
+}
+
+void sl_importance_free(sl_importance *importance)
+{
+    if (!importance)
+        return;
+    sl_model *model = sl_importance_model(importance);
+    sl_importance_close(importance);
+    sl_model_free(model);
+}
+
+sl_status sl_importance_save(const sl_importance *importance, const char *path)
+{
+    NEEDS("sl_importance_save", importance && path);
+    const uint64_t fp = sl_fp_enter();
+    const sl_status status = sl_importance_put_file(importance, path);
+    sl_fp_set(fp);
+    return status;
+}
+
+/* The caller's function and what it is handed. */
+typedef struct writing { sl_write_fn write; void *user; } writing;
+
+static sl_status write_on(const void *data, size_t bytes, void *user)
+{
+    const writing *w = user;
+    return w->write(data, bytes, w->user) ? sl_fail(SL_ERR_IO, "importance: the callback that writes failed") : SL_OK;
+}
+
+sl_status sl_importance_write(const sl_importance *importance, sl_write_fn write, void *user)
+{
+    NEEDS("sl_importance_write", importance && write);
+    const uint64_t fp = sl_fp_enter();
+    const sl_status status = sl_importance_put(importance, write_on, &(writing) { write, user });
+    sl_fp_set(fp);
+    return status;
 }

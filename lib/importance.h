@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* importance.h - importance matrices: for each column of a weight the mean square of what it is multiplied with. Files are GGUF: tensor "<weight>.in_sum2" [n_in, n_mat] holds sums of
- * squares, "<weight>.counts" [1, n_mat] how many rows went into them; both F32. */
+/* importance.h - making an importance matrix: an observer of a session's products that adds up squares. Reading one: importance_file.h. */
 #ifndef SL_IMPORTANCE_H
 #define SL_IMPORTANCE_H
 
-#include "input.h"
+#include "session.h"
+#include <spacellama/importance.h>
 
-typedef struct sl_importance {
-    sl_parts parts;
-    int open;
-} sl_importance;
-
-/* From a path or else a source (both NULL: none, which has no tensor). */
-sl_status sl_importance_open(sl_importance *importance, const sl_mem *mem, const char *path, const sl_source *source);
-void sl_importance_close(sl_importance *importance, const sl_mem *mem);
-
-/* Weights of the n_in columns of each of the n_mat matrices of a tensor, their mean 1 in each matrix and none below 2^-10; memory of `mem`. *out is NULL where the file has
- * nothing of this tensor. SL_ERR_SHAPE for another shape, SL_ERR_TYPE, SL_ERR_NONFINITE, SL_ERR_RANGE (negative). */
-sl_status sl_importance_get(const sl_importance *importance, const sl_mem *mem, const char *name, uint64_t n_in, uint64_t n_mat, float **out);
+/* As the public functions; arguments have been checked. create does not touch the model's reference count. */
+sl_status sl_importance_open(sl_importance **out, sl_session *session, const char *text);
+void sl_importance_close(sl_importance *importance);
+sl_model *sl_importance_model(const sl_importance *importance);
+sl_status sl_importance_put(const sl_importance *importance, sl_gguf_sink *sink, void *user);
+sl_status sl_importance_put_file(const sl_importance *importance, const char *path);
 
 #endif

@@ -304,6 +304,13 @@ static void apply_scale(sl_pass *pass, sl_tensor x, sl_tensor scale, const sl_te
         dispatch(pass, &args);
 }
 
+static void observe(sl_pass *pass, const sl_weight *weight, const sl_tensor *rows, const sl_tensor *ids)
+{
+    sl_observer *o = pass->plan->observer;
+    if (o && !pass->planning && pass->status == SL_OK)
+        pass->status = o->see(o, &pass->devices[pass->device], weight, rows, ids);
+}
+
 sl_tensor sl_op_matmul(sl_pass *pass, const sl_weight *weight, sl_act *x)
 {
     sl_op_args args = { .op = SL_OP_MATMUL, .weight = weight, .form = weight->form };
@@ -311,6 +318,7 @@ sl_tensor sl_op_matmul(sl_pass *pass, const sl_weight *weight, sl_act *x)
     if (!require(pass, args.form != SL_ACT_NONE, SL_OP_MATMUL, "not a matrix type") ||
         !require(pass, is_f32(&rows) && rows.ne[0] == weight->n_in && rows.ne[2] == 1 && rows.ne[3] == 1, SL_OP_MATMUL, "rows do not fit the matrix"))
         return args.dst;
+    observe(pass, weight, &rows, NULL);
     args.src[0] = act_form(pass, x, args.form);
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, weight->n_out, rows.ne[1], 1, 1);
     dispatch(pass, &args);
@@ -326,6 +334,7 @@ sl_tensor sl_op_matmul_expert(sl_pass *pass, const sl_weight *weight, sl_act *x,
         !require(pass, is_f32(&rows) && is_i32(&ids) && rows.ne[0] == weight->n_in && (rows.ne[1] == ids.ne[1] || rows.ne[1] == ids.ne[0] * ids.ne[1]),
                  SL_OP_MATMUL_EXPERT, "rows do not fit the matrices or their ids"))
         return args.dst;
+    observe(pass, weight, &rows, &ids);
     args.src[0] = act_form(pass, x, args.form);
     args.src[1] = ids;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, weight->n_out, ids.ne[0], ids.ne[1], 1);

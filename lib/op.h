@@ -13,8 +13,16 @@
 enum { SL_MAX_DEVICES = 4 };
 enum { SL_PAGE_KEYS = 64 };         /* positions of one cache page = keys of one attention block */
 
+/* Told of every product with a weight before it is computed; a status other than SL_OK ends the pass. rows: F32 [n_in, n]; ids: NULL, or I32 [n_used, n_tok], the matrix that each pair (slot, token)
+ * wants, and then there is a row for each pair, or one for each token. Both lie on `device`. */
+typedef struct sl_observer {
+    sl_status (*see)(struct sl_observer *self, const sl_device *device, const sl_weight *weight, const sl_tensor *rows, const sl_tensor *ids);
+    void (*gone)(struct sl_observer *self);     /* what it observes is freed */
+} sl_observer;
+
 typedef struct sl_plan {
     const sl_mem *mem;
+    sl_observer *observer;          /* of the passes that are run by it; NULL: none */
     const sl_impl **steps;          /* implementation of every call, in order */
     uint32_t *ran;                  /* how often each step has run (saturates) */
     size_t n_steps;

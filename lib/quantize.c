@@ -3,7 +3,7 @@
 #include <spacellama/quantize.h>
 
 #include "fpenv.h"
-#include "importance.h"
+#include "importance_file.h"
 #include "output.h"
 #include "params.h"
 #include "quantize_crew.h"
@@ -30,7 +30,7 @@ typedef struct job {
     sl_mem mem;
     sl_log log;
     sl_parts parts;
-    sl_importance importance;
+    sl_importance_file importance;
     sl_mix_model model;
     sl_mix_place *places;       /* [n_tensors] */
     sl_type *types;             /* [n_tensors]: what each becomes */
@@ -225,7 +225,7 @@ static sl_status fill(sl_gguf_sink *sink, void *sink_user, void *user)
     float *weights = NULL;
     const sl_gguf_tensor *t = sl_parts_tensor(&j->parts, p->index, &part);
     if (j->types[p->index] != t->type)
-        SL_TRY(sl_importance_get(&j->importance, &j->mem, t->name, t->ne[0], t->ne[2] * t->ne[3], &weights));
+        SL_TRY(sl_importance_file_get(&j->importance, &j->mem, t->name, t->ne[0], t->ne[2] * t->ne[3], &weights));
     j->result.n_weighted += weights != NULL;
     const sl_recode recode = { &j->parts.parts[part].input, t, j->types[p->index], weights };
     const sl_status status = sl_crew_recode(&j->crew, &recode, sink, sink_user);
@@ -283,7 +283,7 @@ static sl_status write_all(job *j)
 /* With the parts open; `out` NULL: to the callback. */
 static sl_status run(job *j, const char *out)
 {
-    SL_TRY(sl_importance_open(&j->importance, &j->mem, j->options->importance, j->options->importance_source));
+    SL_TRY(sl_importance_file_open(&j->importance, &j->mem, j->options->importance, j->options->importance_source));
     sl_status status = plan(j);
     if (status == SL_OK && out)
         status = sl_output_open(&j->to.output, &j->mem, out);
@@ -296,7 +296,7 @@ static sl_status run(job *j, const char *out)
     }
     sl_mem_free(&j->mem, j->places);
     sl_mem_free(&j->mem, j->types);
-    sl_importance_close(&j->importance, &j->mem);
+    sl_importance_file_close(&j->importance, &j->mem);
     return status;
 }
 

@@ -93,6 +93,8 @@ sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_op
 void sl_session_close(sl_session *s)
 {
     const sl_model *model = s->model;
+    if (s->plan.observer)
+        s->plan.observer->gone(s->plan.observer);
     for (int d = 0; d < model->n_devices; d++)
         if (s->arena[d])
             model->devices[d].backend->free(model->devices[d].handle, s->arena[d], s->arena_bytes[d]);
@@ -107,6 +109,14 @@ void sl_session_close(sl_session *s)
     sl_mem_free(&model->mem, s->ranges);
     sl_mem_free(&model->mem, s->marks);
     sl_mem_free(&model->mem, s);
+}
+
+sl_status sl_session_observe(sl_session *s, sl_observer *observer)
+{
+    if (observer && s->plan.observer)
+        return sl_fail(SL_ERR_STATE, "session: it is observed already");
+    s->plan.observer = s->seeing.observer = s->pictures.plan.observer = observer;
+    return SL_OK;
 }
 
 /* ---- what takes part ---- */

@@ -65,6 +65,8 @@ sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictu
 sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_options *options);
 void sl_session_close(sl_session *session);
 sl_status sl_session_append(sl_session *session, const sl_feed *feed, float *rows);
+/* From now on (NULL: no longer) it is told of every product of the session's passes. SL_ERR_STATE: there is one already. */
+sl_status sl_session_observe(sl_session *session, sl_observer *observer);
 /* SL_ERR_RANGE if one of the ids is no token. */
 sl_status sl_session_check_ids(const sl_session *session, const sl_token *ids, size_t n);
 /* SL_ERR_CANCELLED if somebody asked for it; the request is obeyed then. */

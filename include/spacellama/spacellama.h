@@ -47,6 +47,7 @@
 #include "generate.h"
 #include "host.h"
 #include "image.h"
+#include "importance.h"
 #include "model.h"
 #include "quantize.h"
 #include "sampler.h"

@@ -852,6 +852,40 @@ def own_embed():
             bad(1, 'stdout: No space left', 'embed', '-m', TINY, 'x', stdout=full)
 
 
+def own_importance():
+    """An importance matrix of a text is the same however it is computed, is read by quantize, and by inspect as any file."""
+    text, out, other = scratch('long', b'The rover follows the ridge until dawn. ' * 8), scratch('importance.gguf'), scratch('other.gguf')
+    good('perplexity', '-m', TINY, '-f', text, '--ctx', '32', '--importance', out)
+    good('perplexity', '-m', TINY, '-f', text, '--ctx', '32', '--importance', other, '-t', '3', '--batch', '5')
+    assert pathlib.Path(out).read_bytes() == pathlib.Path(other).read_bytes()
+    r = json.loads(good('inspect', out, '--json').out)
+    meta = {pair['key']: pair['value'] for pair in r['metadata']}
+    names = {t['name'] for t in r['tensors']}
+    matrices = {t['name'] for t in json.loads(good('inspect', TINY, '--json').out)['tensors'] if len(t['dims']) > 1}
+    assert meta['general.type'] == 'imatrix' and meta['imatrix.datasets'] == [text] and meta['imatrix.chunk_size'] * meta['imatrix.chunk_count'] > 0, meta
+    assert {n[:-8] for n in names if n.endswith('.in_sum2')} == {n[:-7] for n in names if n.endswith('.counts')} == matrices - ({'token_embd.weight'} if 'output.weight' in matrices else set()), names
+    plain, weighted = scratch('plain.gguf'), scratch('weighted.gguf')
+    good('quantize', TINY, plain, 'IQ4_NL', '--pure')
+    good('quantize', TINY, weighted, 'IQ4_NL', '--pure', '--imatrix', out)
+    assert pathlib.Path(plain).read_bytes() != pathlib.Path(weighted).read_bytes()
+    bad(1, 'no-such-folder', 'perplexity', '-m', TINY, '-f', text, '--ctx', '32', '--importance', scratch('no-such-folder/x.gguf'))
+
+
+def fixtures_importance():
+    """Stories of a trained model say which columns count: other stories are told better by four bits with it than without. Measured: 0.77 and 0.87 of the KL."""
+    told = [good('generate', '-m', stories(), '-p', '', '-n', '240', '--temp', '0.9', '--seed', str(seed)).out + b'\n' for seed in range(12)]
+    about, others, base, importance, small = scratch('about', b''.join(told[:8])), scratch('others', b''.join(told[8:])), scratch('base.npy'), scratch('importance.gguf'), scratch('small.gguf')
+    window = ('--ctx', '128', '--kv', 'f32')
+    good('perplexity', '-m', stories(), '-f', others, *window, '--save-logits', base)
+    good('perplexity', '-m', stories(), '-f', about, *window, '--importance', importance)
+    for arguments, most in ((['IQ4_NL', '--pure'], 0.9), (['Q3_K_M'], 1.0)):
+        kl = []
+        for extra in ([], ['--imatrix', importance]):
+            good('quantize', stories(), small, *arguments, *extra)
+            kl.append(json.loads(good('perplexity', '-m', small, '-f', others, *window, '--kl', base, '--json').out)['kl']['mean'])
+        assert kl[1] < most * kl[0], (arguments, kl)
+
+
 def fixtures_embed():
     """What a trained model finds alike: stories about dogs before the weather."""
     r = json.loads(good('embed', '-m', stories(), '--json', '--similar', 'Once upon a time there was a little dog', 'One day a little dog ran away', 'It was raining all day').out)

@@ -2,6 +2,7 @@
 /* Architectures llama and llama4 against their definition: small random models with every option that files may have, computed once by the library and once by
  * naive loops in double precision that share nothing with it. */
 #include "eval.h"
+#include "gguf.h"
 #include "model_build.h"
 #include "random.h"
 
@@ -69,8 +70,35 @@ static void rms_norm(const double *x, const float *w, size_t n, double *y)
         y[i] = x[i] / sqrt(ss / (double)n + (double)1e-5f) * w[i];
 }
 
+/* Squares of all that each matrix was multiplied with. */
+enum { MOST_MATRICES = 160, MOST_IN = 8 * D_HEAD };
+static struct seen { const float *w; double squares[MOST_IN]; size_t n_in, count; } seen[MOST_MATRICES];
+static size_t n_seen;
+
+static struct seen *seen_of(const float *w)
+{
+    for (size_t i = 0; i < n_seen; i++)
+        if (seen[i].w == w)
+            return &seen[i];
+    return NULL;
+}
+
+static void note(const float *w, const double *x, size_t n_in)
+{
+    struct seen *s = seen_of(w);
+    if (!s) {
+        assert_true(n_seen < MOST_MATRICES && n_in <= MOST_IN);
+        s = &seen[n_seen++];
+        *s = (struct seen) { .w = w, .n_in = n_in };
+    }
+    for (size_t i = 0; i < n_in; i++)
+        s->squares[i] += x[i] * x[i];
+    s->count++;
+}
+
 static void product(const float *w, const float *bias, const double *x, size_t n_in, size_t n_out, double *y)
 {
+    note(w, x, n_in);
     for (size_t o = 0; o < n_out; o++) {
         y[o] = bias ? bias[o] : 0;
         for (size_t i = 0; i < n_in; i++)
@@ -263,6 +291,7 @@ static void forward(const model_file *file, const sl_token *ids, float *logits, 
     naive m = { .file = file, .s = s, .k = calloc(N_TOK * s->n_head_kv * s->d_head, sizeof(double)), .v = calloc(N_TOK * s->n_head_kv * s->d_head, sizeof(double)) };
     double (*x)[64] = calloc(N_TOK, sizeof *x), a[64], y[N_VOCAB];
     frequencies(&m);
+    n_seen = 0;
     for (unsigned t = 0; t < N_TOK; t++)
         for (unsigned i = 0; i < s->n_embd; i++)
             x[t][i] = values(&m, -1, "token_embd.weight")[(size_t)ids[t] * s->n_embd + i];
@@ -325,6 +354,80 @@ static void compare_embedding(const struct variant *v, const model_file *file, c
         fail_msg("%s: the embedding is off by %g, at most %g", v->name, worst, bound);
 }
 
+/* ---- importance ---- */
+
+typedef struct bytes { unsigned char data[1 << 18]; size_t n; } bytes;
+
+static int32_t gather(const void *data, size_t n, void *user)
+{
+    bytes *b = user;
+    if (n > sizeof b->data - b->n)
+        return 1;
+    memcpy(b->data + b->n, data, n);
+    b->n += n;
+    return 0;
+}
+
+/* The matrix that a tensor "<matrix>.in_sum2" is about, one of a stack of them. */
+static const model_tensor *matrix_of(const model_file *file, const char *name)
+{
+    const size_t n = strlen(name), end = strlen(".in_sum2");
+    for (size_t i = 0; n > end && !strcmp(name + n - end, ".in_sum2") && i < file->n_tensors; i++)
+        if (strlen(file->tensors[i].name) == n - end && !memcmp(file->tensors[i].name, name, n - end))
+            return &file->tensors[i];
+    return NULL;
+}
+
+static void compare_sums(const char *variant, const model_file *file, const sl_gguf *gguf, const unsigned char *data)
+{
+    size_t n_matrices = 0;
+    for (size_t i = 0; i < gguf->n_tensors; i++) {
+        const sl_gguf_tensor *t = &gguf->tensors[i], *counts = &gguf->tensors[i | 1];
+        const model_tensor *w = matrix_of(file, t->name);
+        if (i % 2)
+            continue;
+        if (!w || t->ne[0] != w->ne[0] || counts->ne[1] != t->ne[1] || counts->ne[0] != 1)
+            fail_msg("%s: %s has another shape", variant, t->name);
+        for (uint64_t m = 0; m < t->ne[1]; m++) {
+            const struct seen *s = seen_of((const float *)(const void *)w->data + m * w->ne[0] * w->ne[1]);
+            const float *got = (const float *)(const void *)(data + t->offset) + m * w->ne[0], *count = (const float *)(const void *)(data + counts->offset) + m;
+            if (*count != (s ? (float)s->count : 0.0f))
+                fail_msg("%s: %s, matrix %u: %g rows instead of %zu", variant, t->name, (unsigned)m, (double)*count, s ? s->count : 0);
+            for (size_t k = 0; k < w->ne[0]; k++)
+                if (!(fabs((double)got[k] - (s ? s->squares[k] : 0)) <= 1e-3 * (s ? s->squares[k] : 0)))
+                    fail_msg("%s: %s, matrix %u, column %zu: %g instead of %g", variant, t->name, (unsigned)m, k, (double)got[k], s ? s->squares[k] : 0);
+            n_matrices += s != NULL;
+        }
+    }
+    assert_int_equal(n_matrices, n_seen);       /* no matrix is missing */
+}
+
+/* What went into each matrix of the naive pass, against what the library counted in batches. */
+static void compare_importance(const struct variant *v, const model_file *file, const sl_token *ids)
+{
+    static float logits[N_TOK * N_VOCAB];
+    static bytes b;
+    const sl_session_options o = { .size = sizeof o, .n_ctx = N_TOK, .n_batch = 61, .cache_type = "f32" };
+    sl_model *model = NULL;
+    sl_session *session = NULL;
+    sl_importance *importance = NULL;
+    b.n = 0;
+    if (eval_load(&model, NULL, file->data, file->size, &(eval_how) { .n_threads = 2 }) != SL_OK || sl_session_create(&session, model, &o) != SL_OK ||
+        sl_importance_create(&importance, session, NULL) != SL_OK || sl_session_eval(session, ids, N_TOK, logits, N_TOK) != SL_OK ||
+        sl_importance_write(importance, gather, &b) != SL_OK)
+        fail_msg("%s: %s", v->name, sl_last_error());
+    sl_importance_free(importance);
+    sl_session_free(session);
+    sl_model_free(model);
+    sl_gguf gguf;
+    sl_mem mem;
+    uint64_t need;
+    assert_int_equal(sl_mem_init(&mem, NULL), SL_OK);
+    assert_int_equal(sl_gguf_parse(&gguf, &mem, b.data, b.n, b.n, &need), SL_OK);
+    compare_sums(v->name, file, &gguf, b.data);
+    sl_gguf_free(&gguf, &mem);
+}
+
 static void follows_the_definition(void **state)
 {
     (void)state;
@@ -342,6 +445,7 @@ static void follows_the_definition(void **state)
         compare(v, file, ids, exact, "f32", 1e-4);
         compare(v, file, ids, exact, "f16", 5e-2);
         compare_embedding(v, file, ids, vectors, 1e-5);
+        compare_importance(v, file, ids);
         model_build_free(file);
     }
 }
