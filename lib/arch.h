@@ -28,12 +28,13 @@ typedef struct sl_vision {
      * vector, and the base of turning by place */
     uint32_t n_adapter, n_vector, shuffle;
     float rope_base;
+    uint32_t square, quick_gelu;                /* 1: the picture lies in the middle of one square; 1: the layers have the quick form of GELU */
 } sl_vision;
 
 /* Hyper-parameters, validated: every number within its published limit. */
 typedef struct sl_hparams {
     uint32_t n_ctx_train, n_embd, n_layer, n_vocab, d_head, n_expert, n_expert_used;
-    uint32_t n_token, n_token_rows;             /* ids that may be appended: n_vocab, and some that only stand for pictures; rows of the embedding */
+    uint32_t n_token, n_token_rows;             /* ids that may be appended: n_vocab, and some that only stand for pictures; rows of the embedding: ids from there on stand for vectors */
     uint32_t *n_head, *n_head_kv, *n_ff;        /* [n_layer] */
     uint8_t *cross;                             /* [n_layer] 1: the layer looks at pictures instead of the text before it; NULL: none does */
     sl_vision vision;
@@ -144,6 +145,7 @@ typedef struct sl_arch {
     sl_tensor (*encode)(sl_pass *pass, const struct sl_model *model, const sl_picture *picture);
     void (*remember)(sl_pass *pass, const struct sl_model *model, int layer, sl_tensor vectors, const sl_kv_layer *kv, sl_tensor positions, sl_tensor pages);
     /* The ids that stand for a picture of that size in a text, one by one. NULL: the image token. */
+    const char *behind_picture;                 /* text that stands behind a picture in a message, or NULL */
     sl_status (*spell)(const struct sl_model *model, uint32_t width, uint32_t height, sl_status (*put)(void *user, int32_t id), void *user);
 } sl_arch;
 

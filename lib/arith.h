@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* arith.h - the float steps that every CPU does alike: fused multiply-add, exp, SiLU, erf, GELU, tanh, halves; sine, cosine, log2 and exp2 for the positions of
+/* arith.h - the float steps that every CPU does alike: fused multiply-add, exp, SiLU, erf, GELU in both forms, tanh, halves; sine, cosine, log2 and exp2 for the positions of
  * a pass. The definition of each is the scalar code here; vector kernels repeat the same steps in lanes. Never libm. Error bounds: docs/numerics.md.
  *
  * Rounding is to nearest, ties to even, and subnormals count (threads set that up, see backend.h); translation units are compiled without
@@ -163,6 +163,10 @@ static inline SL_FN float sl_gelu(float x)
     const float half = 0.5f * x;
     return sl_fma(half, sl_erf(x * SL_SQRT_HALF), half);
 }
+
+/* x / (1 + exp(-1.702 x)), which some encoders were trained with instead: one product, one exp, one addition, one division. Below -52 it is -0. */
+#define SL_QUICK_GELU 0x1.b3b646p+0f
+static inline SL_FN float sl_quick_gelu(float x) { return x / (1.0f + sl_exp(-(x * SL_QUICK_GELU))); }
 
 /* Hyperbolic tangent, for factors that are made when a model is loaded. Below 0.6 in magnitude x + x z q(z) with z = x^2, q a minimax polynomial for the
  * relative error (2^-28.4); above it 1 - 2 / (1 + exp(2 |x|)), which is 1 from 10 on. Odd; NaN stays NaN. */

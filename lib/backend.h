@@ -23,7 +23,7 @@
     X(MATMUL_EXPERT, matmul_expert) X(SCALE, scale) X(ADD_TO, add_to) X(SILU_MUL, silu_mul) X(ROPE_ANGLES, rope_angles) X(ROPE, rope) \
     X(TEMPER, temper) \
     X(CACHE_WRITE, cache_write) X(ATTENTION, attention) X(ROUTE, route) X(EXPERT_SUM, expert_sum) X(EXPERT_SCALE, expert_scale) \
-    X(LAYER_NORM, layer_norm) X(GELU, gelu) X(ADD_GATED, add_gated) X(COPY_TO, copy_to) X(SPAN_ATTENTION, span_attention)
+    X(LAYER_NORM, layer_norm) X(GELU, gelu) X(QUICK_GELU, quick_gelu) X(ADD_GATED, add_gated) X(COPY_TO, copy_to) X(SPAN_ATTENTION, span_attention)
 typedef enum sl_op {
 #define SL_OP_ENUM_(name, stem) SL_OP_##name,
     SL_OPS(SL_OP_ENUM_)

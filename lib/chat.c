@@ -194,7 +194,9 @@ static sl_status put_picture(struct writer *w, const sl_image *picture, sl_token
 {
     if (!w->model || !w->model->arch->spell)
         return put_token(w, image);
-    return w->model->arch->spell(w->model, picture->width, picture->height, put_spelled, w);
+    SL_TRY(w->model->arch->spell(w->model, picture->width, picture->height, put_spelled, w));
+    const char *behind = w->model->arch->behind_picture;
+    return behind ? put_text(w, behind, strlen(behind)) : SL_OK;
 }
 
 static sl_status put_message(struct writer *w, const struct message *m, sl_token image)

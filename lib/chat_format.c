@@ -43,6 +43,8 @@ static const sl_chat_row rows[] = {
         .turn = { [SL_CHAT_USER] = { " " INST " ", " " END_INST }, [SL_CHAT_ASSISTANT] = { " ", TOKEN("</s>") } }, .join = { "", "\n\n" }, .answer = "" }, )
     SL_ROW(CHAT_MISTRAL_OLD, { .name = "mistral-old", .signs = { "'[INST] ' +" }, .alternate = 1, .begin = TOKEN("<s>"),
         .turn = { [SL_CHAT_USER] = { INST " ", " " END_INST }, [SL_CHAT_ASSISTANT] = { "", TOKEN("</s>") } }, .answer = "" }, )
+    SL_ROW(CHAT_VICUNA, { .name = "vicuna", .signs = { "ASSISTANT:" }, .begin = TOKEN("<s>"),
+        .turn = { { "", " " }, { "USER: ", " " }, { "ASSISTANT: ", TOKEN("</s>") } }, .answer = "ASSISTANT:" }, )
     { NULL },
 };
 

@@ -31,4 +31,8 @@ sl_status sl_tiling_choose(sl_tiling *out, uint32_t width, uint32_t height, uint
  * Memory comes from image->mem: tiling->width x image->height x 3 bytes, and a few rows. The floating-point state is the caller's affair. Any thread. */
 sl_status sl_image_tiles(const sl_image *image, const sl_tiling *tiling, uint32_t side, const float mean[3], const float deviation[3], float *out);
 
+/* The picture in the middle of a square of that colour, resized (bicubic) to side x side pixels, normalised as above. out: F32 [side (column), side (row), 3 (R, G, B)].
+ * Memory: the picture's height x side x 3 bytes, and a few rows; the square is not stored. */
+sl_status sl_image_square(const sl_image *image, uint32_t side, const uint8_t colour[3], const float mean[3], const float deviation[3], float *out);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* image_tiles.c - a picture cut into tiles: which arrangement, which size, and the resampling, which gives the same bytes on every machine. */
+/* image_tiles.c - a picture cut into tiles: which arrangement, which size; and a picture as one square. */
 #include "image.h"
+#include "image_resample.h"
 
 #include <string.h>
 
@@ -72,113 +73,27 @@ sl_status sl_tiling_choose(sl_tiling *out, uint32_t width, uint32_t height, uint
     return SL_OK;
 }
 
-/* ---- resampling: 8 bits, along x first, as the references do it (Pillow up to 10; 13 takes the other axis first for some sizes, which
- * changes a byte by 1 here and there) ---- */
-
-enum { WEIGHT_BITS = 22, WEIGHT_HALF = 1 << (WEIGHT_BITS - 1) };
-
-/* What one output pixel of an axis is made of: weights[at .. at + n) for the input pixels first .. first + n. */
-typedef struct tap {
-    uint32_t first, n;
-    size_t at;
-} tap;
-
-typedef struct axis {
-    tap *taps;              /* [out] */
-    int32_t *weights;       /* in 1 / 2^22; those of one output pixel sum to about 2^22 */
-} axis;
-
-static void axis_free(axis *a, const sl_mem *mem)
-{
-    sl_mem_free(mem, a->taps);
-    sl_mem_free(mem, a->weights);
-}
-
-static double triangle(double distance)
-{
-    const double d = distance < 0 ? -distance : distance;
-    return d < 1 ? 1 - d : 0;
-}
-
-/* A triangle filter, as wide as one output pixel where the picture shrinks. Weights are made in double precision, normalised, then rounded. */
-static void fill_taps(axis *a, uint32_t in, uint32_t out)
-{
-    const double scale = (double)in / (double)out, reach = scale < 1 ? 1 : scale, per_pixel = 1 / reach;
-    size_t at = 0;
-    for (uint32_t i = 0; i < out; i++) {
-        const double center = (i + 0.5) * scale, from = center - reach + 0.5, to = center + reach + 0.5;
-        const uint32_t first = from > 0 ? (uint32_t)from : 0, end = to < in ? (uint32_t)to : in;
-        double sum = 0;
-        for (uint32_t x = first; x < end; x++)
-            sum += triangle((x - center + 0.5) * per_pixel);
-        a->taps[i] = (tap) { first, end - first, at };
-        for (uint32_t x = first; x < end; x++)
-            a->weights[at++] = (int32_t)(triangle((x - center + 0.5) * per_pixel) / sum * (1 << WEIGHT_BITS) + 0.5);
-    }
-}
-
-/* Every output pixel has at most 2 * reach + 1 input pixels, and reach is at most 1 + in / out: in sum 2 in + 3 out. */
-static sl_status axis_make(axis *a, const sl_mem *mem, uint32_t in, uint32_t out)
-{
-    a->taps = sl_mem_alloc(mem, out, sizeof *a->taps);
-    a->weights = sl_mem_alloc(mem, 2 * (size_t)in + 3 * (size_t)out, sizeof *a->weights);
-    if (!a->taps || !a->weights)
-        return SL_ERR_NOMEM;
-    fill_taps(a, in, out);
-    return SL_OK;
-}
-
-static uint8_t round_pixel(int32_t sum)
-{
-    const int32_t p = (sum + WEIGHT_HALF) >> WEIGHT_BITS;      /* never below 0: no weight is */
-    return (uint8_t)(p > 255 ? 255 : p);
-}
-
-/* One row: in [..][3] -> out [width][3]. */
-static void resample_row(uint8_t *out, const uint8_t *in, const axis *a, uint32_t width)
-{
-    for (uint32_t i = 0; i < width; i++) {
-        const tap *t = &a->taps[i];
-        const uint8_t *p = in + 3 * (size_t)t->first;
-        const int32_t *q = a->weights + t->at;
-        int32_t r = 0, g = 0, b = 0;
-        for (uint32_t k = 0; k < t->n; k++, p += 3) {
-            r += q[k] * p[0];
-            g += q[k] * p[1];
-            b += q[k] * p[2];
-        }
-        out[3 * (size_t)i] = round_pixel(r);
-        out[3 * (size_t)i + 1] = round_pixel(g);
-        out[3 * (size_t)i + 2] = round_pixel(b);
-    }
-}
-
-/* Output row `t` from rows of `bytes` bytes; sums: [bytes]. */
-static void resample_column(uint8_t *out, int32_t *sums, const uint8_t *in, const axis *a, const tap *t, size_t bytes)
-{
-    memset(sums, 0, bytes * sizeof *sums);
-    for (uint32_t k = 0; k < t->n; k++) {
-        const int32_t q = a->weights[t->at + k];
-        const uint8_t *row = in + (t->first + k) * bytes;
-        for (size_t x = 0; x < bytes; x++)
-            sums[x] += q * row[x];
-    }
-    for (size_t x = 0; x < bytes; x++)
-        out[x] = round_pixel(sums[x]);
-}
-
 /* ---- tiles ---- */
 
 typedef struct cutter {
     const sl_image *image;
     const sl_tiling *tiling;
     uint32_t side;
-    axis across, down;      /* empty where the size stays */
+    sl_axis across, down;   /* empty where the size stays */
     uint8_t *narrowed;      /* [image->height][tiling->width][3]; NULL if the width stays */
     uint8_t *row;           /* [tiling->width][3]; NULL if the height stays */
     int32_t *sums;          /* the same number */
     float *values;          /* [3][256]: what a byte is after normalising */
 } cutter;
+
+/* [3][256]: what the bytes of each channel are after normalising; NULL: no memory. */
+static float *values_make(const sl_mem *mem, const float mean[3], const float deviation[3])
+{
+    float *values = sl_mem_alloc(mem, 3 * 256, sizeof *values);
+    for (int i = 0; values && i < 3 * 256; i++)
+        values[i] = ((float)(i % 256) / 255.0f - mean[i / 256]) / deviation[i / 256];
+    return values;
+}
 
 static sl_status prepare(cutter *c, const float mean[3], const float deviation[3])
 {
@@ -188,30 +103,25 @@ static sl_status prepare(cutter *c, const float mean[3], const float deviation[3
     if (sl_mul(in_height, 3 * (size_t)width, &rows))
         return sl_fail(SL_ERR_OVERFLOW, "image: %u x %u pixels do not fit the address space", width, in_height);
     if (width != in_width) {
-        SL_TRY(axis_make(&c->across, mem, in_width, width));
+        SL_TRY(sl_axis_make(&c->across, mem, &sl_filter_bilinear, in_width, width));
         if (!(c->narrowed = sl_mem_alloc(mem, rows, 1)))
             return SL_ERR_NOMEM;
     }
     if (height != in_height) {
-        SL_TRY(axis_make(&c->down, mem, in_height, height));
+        SL_TRY(sl_axis_make(&c->down, mem, &sl_filter_bilinear, in_height, height));
         c->row = sl_mem_alloc(mem, 3 * (size_t)width, 1);
         c->sums = sl_mem_alloc(mem, 3 * (size_t)width, sizeof *c->sums);
         if (!c->row || !c->sums)
             return SL_ERR_NOMEM;
     }
-    if (!(c->values = sl_mem_alloc(mem, 3 * 256, sizeof *c->values)))
-        return SL_ERR_NOMEM;
-    for (int channel = 0; channel < 3; channel++)
-        for (int p = 0; p < 256; p++)
-            c->values[channel * 256 + p] = ((float)p / 255.0f - mean[channel]) / deviation[channel];
-    return SL_OK;
+    return (c->values = values_make(mem, mean, deviation)) ? SL_OK : SL_ERR_NOMEM;
 }
 
 static void clean(cutter *c)
 {
     const sl_mem *mem = &c->image->mem;
-    axis_free(&c->across, mem);
-    axis_free(&c->down, mem);
+    sl_axis_free(&c->across, mem);
+    sl_axis_free(&c->down, mem);
     sl_mem_free(mem, c->narrowed);
     sl_mem_free(mem, c->row);
     sl_mem_free(mem, c->sums);
@@ -243,13 +153,13 @@ static void cut(cutter *c, float *out)
     const uint8_t *from = c->image->rgb;
     if (c->narrowed) {
         for (size_t y = 0; y < c->image->height; y++)
-            resample_row(c->narrowed + y * bytes, from + y * in_bytes, &c->across, width);
+            sl_resample_row(c->narrowed + y * bytes, from + y * in_bytes, &c->across, width);
         from = c->narrowed;
     }
     for (uint32_t y = 0; y < rows; y++) {
         const uint8_t *row = y < height ? from + y * bytes : NULL;
         if (y < height && c->row) {
-            resample_column(c->row, c->sums, from, &c->down, &c->down.taps[y], bytes);
+            sl_resample_column(c->row, c->sums, from, 0, c->image->height, NULL, &c->down, &c->down.taps[y], bytes);
             row = c->row;
         }
         write_row(c, y, row, out);
@@ -273,5 +183,93 @@ sl_status sl_image_tiles(const sl_image *image, const sl_tiling *tiling, uint32_
     if (status == SL_OK)
         cut(&c, out);
     clean(&c);
+    return status;
+}
+
+/* ---- one square ---- */
+
+/* The picture in the middle of a square as wide as its longer side, on a ground of one colour. The square is never stored: only the rows of the picture are, once they are
+ * as wide as the result, and one row of the ground. */
+typedef struct square {
+    uint32_t side;              /* of the square, before it is resized */
+    uint32_t left, top;         /* where the picture begins in it */
+    uint32_t to;                /* side of the result */
+    sl_axis axis;               /* empty where the size stays; the same down as across */
+    uint8_t *wide;              /* [side][3]: a row of the square */
+    uint8_t *rows;              /* [image->height][to][3] */
+    uint8_t *ground, *row;      /* [to][3] */
+    int32_t *sums;              /* [3 * to] */
+    float *values;
+} square;
+
+static sl_status square_prepare(square *s, const sl_image *image, uint32_t to, const float mean[3], const float deviation[3])
+{
+    const sl_mem *mem = &image->mem;
+    size_t rows;
+    s->side = image->width > image->height ? image->width : image->height;
+    s->left = (s->side - image->width) / 2, s->top = (s->side - image->height) / 2, s->to = to;
+    if (sl_mul(image->height, 3 * (size_t)to, &rows))
+        return sl_fail(SL_ERR_OVERFLOW, "image: %u x %u pixels do not fit the address space", to, image->height);
+    if (s->side != to)
+        SL_TRY(sl_axis_make(&s->axis, mem, &sl_filter_bicubic, s->side, to));
+    s->wide = sl_mem_alloc(mem, s->side, 3);
+    s->rows = sl_mem_alloc(mem, rows, 1);
+    s->ground = sl_mem_alloc(mem, to, 3), s->row = sl_mem_alloc(mem, to, 3);
+    s->sums = sl_mem_alloc(mem, to, 3 * sizeof *s->sums);
+    s->values = values_make(mem, mean, deviation);
+    return s->wide && s->rows && s->ground && s->row && s->sums && s->values ? SL_OK : SL_ERR_NOMEM;
+}
+
+static void square_clean(square *s, const sl_mem *mem)
+{
+    sl_axis_free(&s->axis, mem);
+    sl_mem_free(mem, s->wide);
+    sl_mem_free(mem, s->rows);
+    sl_mem_free(mem, s->ground);
+    sl_mem_free(mem, s->row);
+    sl_mem_free(mem, s->sums);
+    sl_mem_free(mem, s->values);
+}
+
+/* A row of the square as wide as the result. */
+static void narrow(const square *s, uint8_t *out)
+{
+    if (s->axis.taps)
+        sl_resample_row(out, s->wide, &s->axis, s->to);
+    else
+        memcpy(out, s->wide, 3 * (size_t)s->to);
+}
+
+static void square_fill(square *s, const sl_image *image, const uint8_t colour[3], float *out)
+{
+    const size_t bytes = 3 * (size_t)s->to, in_bytes = 3 * (size_t)image->width;
+    for (size_t i = 0; i < 3 * (size_t)s->side; i++)
+        s->wide[i] = colour[i % 3];
+    narrow(s, s->ground);
+    for (size_t y = 0; y < image->height; y++) {
+        memcpy(s->wide + 3 * (size_t)s->left, image->rgb + y * in_bytes, in_bytes);
+        narrow(s, s->rows + y * bytes);
+    }
+    for (uint32_t y = 0; y < s->to; y++) {
+        const uint8_t *row = y >= s->top && y < s->top + image->height ? s->rows + (y - s->top) * bytes : s->ground;
+        if (s->axis.taps) {
+            sl_resample_column(s->row, s->sums, s->rows, s->top, s->top + image->height, s->ground, &s->axis, &s->axis.taps[y], bytes);
+            row = s->row;
+        }
+        for (size_t channel = 0; channel < 3; channel++)
+            for (size_t x = 0; x < s->to; x++)
+                out[(channel * s->to + y) * s->to + x] = s->values[channel * 256 + row[3 * x + channel]];
+    }
+}
+
+sl_status sl_image_square(const sl_image *image, uint32_t side, const uint8_t colour[3], const float mean[3], const float deviation[3], float *out)
+{
+    if (!side || side > SL_LIMIT_IMAGE_SIDE)
+        return sl_fail(SL_ERR_ARGUMENT, "image: no square has %u pixels a side", side);
+    square s = { 0 };
+    const sl_status status = square_prepare(&s, image, side, mean, deviation);
+    if (status == SL_OK)
+        square_fill(&s, image, colour, out);
+    square_clean(&s, &image->mem);
     return status;
 }

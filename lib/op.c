@@ -510,13 +510,16 @@ sl_tensor sl_op_layer_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, sl_tens
     return args.dst;
 }
 
-void sl_op_gelu(sl_pass *pass, sl_tensor x, sl_tensor bias)
+/* x = f(x + bias) */
+static void activate(sl_pass *pass, sl_op op, sl_tensor x, sl_tensor bias)
 {
-    sl_op_args args = { .op = SL_OP_GELU, .dst = x, .src = { x, bias } };
-    if (require(pass, is_f32(&x) && (!sl_tensor_is(&bias) || (is_f32(&bias) && bias.ne[0] == x.ne[0] && sl_tensor_rows(&bias) == 1)), SL_OP_GELU,
-                "one f32 summand per element"))
+    sl_op_args args = { .op = op, .dst = x, .src = { x, bias } };
+    if (require(pass, is_f32(&x) && (!sl_tensor_is(&bias) || (is_f32(&bias) && bias.ne[0] == x.ne[0] && sl_tensor_rows(&bias) == 1)), op, "one f32 summand per element"))
         dispatch(pass, &args);
 }
+
+void sl_op_gelu(sl_pass *pass, sl_tensor x, sl_tensor bias) { activate(pass, SL_OP_GELU, x, bias); }
+void sl_op_quick_gelu(sl_pass *pass, sl_tensor x, sl_tensor bias) { activate(pass, SL_OP_QUICK_GELU, x, bias); }
 
 void sl_op_add_gated(sl_pass *pass, sl_tensor x, sl_tensor y, sl_tensor gate, sl_tensor marks)
 {

@@ -118,6 +118,8 @@ sl_tensor sl_op_expert_scale(sl_pass *pass, sl_tensor x, sl_tensor weights);
 sl_tensor sl_op_layer_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, sl_tensor bias, float epsilon);
 /* x = gelu(x + bias) in place, gelu(z) = z / 2 (1 + erf(z / sqrt 2)); bias F32 [n] is added to every row first, or is empty. */
 void sl_op_gelu(sl_pass *pass, sl_tensor x, sl_tensor bias);
+/* The same with z / (1 + exp(-1.702 z)). */
+void sl_op_quick_gelu(sl_pass *pass, sl_tensor x, sl_tensor bias);
 /* x += gate[0] * y in the rows whose mark is not 0; the others keep their bits. y has the shape of x, or is one row for all; gate F32 [1];
  * marks I32 [rows of x], or empty: all rows. */
 void sl_op_add_gated(sl_pass *pass, sl_tensor x, sl_tensor y, sl_tensor gate, sl_tensor marks);

@@ -147,6 +147,15 @@ static void fill_numbers(int32_t *to, size_t n, int64_t first)
         to[i] = (int32_t)(first + (int64_t)i);
 }
 
+/* Makes `tile` of a picture in a square whose ground has the colour that normalises to about 0, cut to whole numbers as the models were trained with. */
+static sl_status square_tile(const sl_vision *v, const sl_image *image, float *tile)
+{
+    uint8_t colour[3];
+    for (int c = 0; c < 3; c++)
+        colour[c] = (uint8_t)(v->mean[c] <= 0 ? 0 : v->mean[c] >= 1 ? 255 : v->mean[c] * 255.0f);
+    return sl_image_square(image, v->tile_side, colour, v->mean, v->deviation, tile);
+}
+
 static sl_status inputs_make(inputs *in, const sl_mem *mem, const sl_vision *v, const sl_image *image, int64_t first_key, int64_t n_pages, int32_t *n_tile)
 {
     size_t counts[ARRAYS];
@@ -159,7 +168,7 @@ static sl_status inputs_make(inputs *in, const sl_mem *mem, const sl_vision *v, 
     for (int i = 0; i < ARRAYS; i++)
         if (!(in->arrays[i] = sl_mem_alloc(mem, counts[i], 4)))     /* zeroed: patches of tiles that are not used */
             return SL_ERR_NOMEM;
-    SL_TRY(sl_image_tiles(image, &tiling, v->tile_side, v->mean, v->deviation, in->arrays[TILES]));
+    SL_TRY(v->square ? square_tile(v, image, in->arrays[TILES]) : sl_image_tiles(image, &tiling, v->tile_side, v->mean, v->deviation, in->arrays[TILES]));
     if (v->n_vector && *n_tile > 1) {
         const sl_tiling whole = { 1, 1, 1, (int32_t)v->tile_side, (int32_t)v->tile_side };
         SL_TRY(sl_image_tiles(image, &whole, v->tile_side, v->mean, v->deviation, (float *)in->arrays[TILES] + (size_t)*n_tile * v->tile_side * v->tile_side * v->n_channel));

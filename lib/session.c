@@ -59,12 +59,13 @@ static sl_status allocate(sl_session *s)
     SL_TRY(sl_pictures_init(&s->pictures, s->model, s->sizes.cache_type, s->sizes.n_seq));
     SL_TRY(sl_session_plan(s->model, &s->kv, &s->pictures, &s->sizes, &s->plan, &s->seeing, s->arena_bytes));
     SL_TRY(sl_sequences_init(s));
+    s->ids = sl_mem_alloc(mem, n_batch, sizeof *s->ids);
     s->positions = sl_mem_alloc(mem, n_batch, sizeof *s->positions);
     s->rows = sl_mem_alloc(mem, n_batch, sizeof *s->rows);
     s->wanted = sl_mem_alloc(mem, n_batch, sizeof *s->wanted);
     s->ranges = sl_mem_alloc(mem, n_batch, 2 * sizeof *s->ranges);
     s->marks = sl_mem_alloc(mem, n_batch, sizeof *s->marks);
-    if (!s->positions || !s->rows || !s->wanted || !s->ranges || !s->marks)
+    if (!s->ids || !s->positions || !s->rows || !s->wanted || !s->ranges || !s->marks)
         return SL_ERR_NOMEM;
     for (int d = 0; d < s->model->n_devices; d++)
         SL_TRY(s->model->devices[d].backend->alloc(s->model->devices[d].handle, s->arena_bytes[d], &s->arena[d]));
@@ -103,6 +104,7 @@ void sl_session_close(sl_session *s)
     sl_sequences_free(s);
     sl_plan_free(&s->plan);
     sl_plan_free(&s->seeing);
+    sl_mem_free(&model->mem, s->ids);
     sl_mem_free(&model->mem, s->positions);
     sl_mem_free(&model->mem, s->rows);
     sl_mem_free(&model->mem, s->wanted);
@@ -225,6 +227,17 @@ static int64_t place(sl_session *s, const sl_feed *feed, size_t first, size_t n,
     return (int64_t)width;
 }
 
+/* The ids of n tokens with a row of the embedding each: what stands for a vector that has none takes row 0, before the vector takes its place. */
+static const sl_token *embedded(sl_session *s, const sl_token *ids, size_t n)
+{
+    const sl_hparams *hp = &s->model->hp;
+    if (hp->n_token == hp->n_token_rows)
+        return ids;
+    for (size_t i = 0; i < n; i++)
+        s->ids[i] = (uint32_t)ids[i] < hp->n_token_rows ? ids[i] : 0;
+    return s->ids;
+}
+
 static sl_status compute(sl_session *s, const sl_feed *feed, size_t first, size_t n, size_t n_part, float *rows, size_t *n_wanted)
 {
     for (size_t i = 0; i < n_part; i++)
@@ -234,7 +247,7 @@ static sl_status compute(sl_session *s, const sl_feed *feed, size_t first, size_
     const sl_looking looking = { ids, s->positions, s->rows, n, s->taking_part, n_part };
     const int seeing = sl_pictures_look(&s->pictures, &looking, s->ranges, s->marks);
     const sl_work_sight sight = sl_pictures_sight(&s->pictures, s->ranges, s->marks);
-    const sl_work work = { .n_tok = (int64_t)n, .n_pages = width, .n_seq = (int64_t)n_part, .n_rows = (int64_t)*n_wanted, .ids = ids, .positions = s->positions, .seqs = s->rows,
+    const sl_work work = { .n_tok = (int64_t)n, .n_pages = width, .n_seq = (int64_t)n_part, .n_rows = (int64_t)*n_wanted, .ids = embedded(s, ids, n), .positions = s->positions, .seqs = s->rows,
                            .pages = s->table, .kv = &s->kv, .sight = seeing ? &sight : NULL, .rows = s->wanted, .vectors = feed->vectors, .out = rows };
     const uint64_t start = sl_clock_ns();
     sl_status status = sl_plan_run(seeing ? &s->seeing : &s->plan, s->model, s->arena, sl_text_pass, &work, &s->cancel);

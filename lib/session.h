@@ -35,6 +35,7 @@ struct sl_session {
     sl_pictures pictures;
     void *arena[SL_MAX_DEVICES];
     size_t arena_bytes[SL_MAX_DEVICES];
+    sl_token *ids;              /* [n_batch]: rows of the embedding, where they are not the tokens themselves */
     int32_t *positions, *rows;  /* [n_batch] of the pass; rows of the page table */
     int32_t *wanted;            /* [n_batch]: tokens whose logits are wanted */
     int32_t *ranges, *marks;    /* [2 * n_batch], [n_batch]: what its tokens see of the pictures */

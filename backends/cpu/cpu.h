@@ -110,7 +110,7 @@ typedef int cpu_quantize_fn(int64_t n, const float *x, void *blocks);
 typedef void cpu_rms_norm_fn(int64_t n, const float *x, const float *weight, float epsilon, float *y);
 /* LAYER_NORM: one row. */
 typedef void cpu_layer_norm_fn(int64_t n, const float *x, const float *weight, const float *bias, float epsilon, float *y);
-/* GELU: x = gelu(x + bias), or gelu(x) if bias is NULL. ADD_GATED: x = fma(y, gate, x). */
+/* GELU: x = gelu(x + bias), or gelu(x) if bias is NULL; QUICK_GELU likewise. ADD_GATED: x = fma(y, gate, x). */
 typedef void cpu_gelu_fn(int64_t n, float *x, const float *bias);
 typedef void cpu_add_gated_fn(int64_t n, float *x, const float *y, float gate);
 /* ADD_TO: x += y. SILU_MUL: y = silu(gate) * up. */

@@ -93,6 +93,7 @@ static inline float cpu_halve(float s[16])
     SL_ROW(OP_ROPE, { SL_OP_ROPE, "rope/" text, -1, level, cpu_rope_accepts, NULL, cpu_rope_run, &kernel_rope },)                                  \
     SL_ROW(OP_LAYER_NORM, { SL_OP_LAYER_NORM, "layer_norm/" text, -1, level, cpu_layer_norm_accepts, NULL, cpu_layer_norm_run, &kernel_layer_norm },) \
     SL_ROW(OP_GELU, { SL_OP_GELU, "gelu/" text, -1, level, cpu_gelu_accepts, NULL, cpu_gelu_run, &kernel_gelu },)                                  \
+    SL_ROW(OP_QUICK_GELU, { SL_OP_QUICK_GELU, "quick_gelu/" text, -1, level, cpu_gelu_accepts, NULL, cpu_gelu_run, &kernel_quick_gelu },)          \
     SL_ROW(OP_ADD_GATED, { SL_OP_ADD_GATED, "add_gated/" text, -1, level, cpu_add_gated_accepts, NULL, cpu_add_gated_run, &kernel_add_gated },)    \
     CPU_ATTENTION_IMPLS(f32, level, text, kernel_attention_f32)                                                                                    \
     CPU_ATTENTION_IMPLS(f16, level, text, kernel_attention_f16)                                                                                    \

@@ -426,6 +426,17 @@ static void gelu(int64_t n, float *x, const float *bias)
         x[i] = sl_gelu(bias ? x[i] + bias[i] : x[i]);
 }
 
+static void quick_gelu(int64_t n, float *x, const float *bias)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vf z = bias ? f_add(f_load(x + i), f_load(bias + i)) : f_load(x + i);
+        f_store(x + i, f_div(z, f_add(f_set(1.0f), f_exp(f_neg(f_mul(z, f_set(SL_QUICK_GELU)))))));
+    }
+    for (; i < n; i++)
+        x[i] = sl_quick_gelu(bias ? x[i] + bias[i] : x[i]);
+}
+
 static void silu_mul(int64_t n, const float *gate, const float *up, float *y)
 {
     int64_t i = 0;
@@ -463,7 +474,7 @@ FLOAT_KERNEL(bf16_b16, B16)
 CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 }, kernel_b16 = { SL_ACT_B16, quantize_b16 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
-CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu };
+CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu }, kernel_quick_gelu = { quick_gelu };
 CPU_KERNEL cpu_add_gated_kernel kernel_add_gated = { add_gated };
 CPU_KERNEL cpu_add_kernel kernel_add = { add };
 CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };

@@ -133,6 +133,12 @@ static void gelu(int64_t n, float *x, const float *bias)
         x[i] = sl_gelu(bias ? x[i] + bias[i] : x[i]);
 }
 
+static void quick_gelu(int64_t n, float *x, const float *bias)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = sl_quick_gelu(bias ? x[i] + bias[i] : x[i]);
+}
+
 static void add_gated(int64_t n, float *x, const float *y, float gate)
 {
     for (int64_t i = 0; i < n; i++)
@@ -319,7 +325,7 @@ SL_TYPES(KERNEL)
 CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 }, kernel_b16 = { SL_ACT_B16, quantize_b16 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
-CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu };
+CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu }, kernel_quick_gelu = { quick_gelu };
 CPU_KERNEL cpu_add_gated_kernel kernel_add_gated = { add_gated };
 CPU_KERNEL cpu_add_kernel kernel_add = { add };
 CPU_KERNEL cpu_silu_mul_kernel kernel_silu_mul = { silu_mul };

@@ -5,7 +5,8 @@
  *  What a message says is text and stays text: a control token that is spelled in it is not taken for one. Pictures are parts of messages; the token that
  *  stands for a picture is put where the part stands. The pictures themselves go to the session, in the same order (sl_session_add_image()).
  *
- *  Formats: "llama3" (Llama 3), "llama3.1" (Llama 3.1, 3.2, 3.3), "llama4", "llama2", "chatml", "mistral-old", "mistral-v1", "mistral-nemo", "mistral-v7".
+ *  Formats: "llama3" (Llama 3), "llama3.1" (Llama 3.1, 3.2, 3.3), "llama4", "llama2", "chatml", "mistral-old", "mistral-v1", "mistral-nemo", "mistral-v7", "vicuna" (Vicuna 1.1 and
+ *  later, LLaVA 1.5).
  *  White space at both ends of a message is dropped where the format's published template does so. */
 #ifndef SPACELLAMA_CHAT_H
 #define SPACELLAMA_CHAT_H

@@ -46,7 +46,7 @@ SL_API void sl_session_free(sl_session *session);
 SL_API sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows);
 
 /** The ids that stand for a picture in a text: the image token of Llama 3.2 Vision; for Llama 4 as many image tokens (sl_model_info.image_token) as the picture has vectors, between the
- *  tokens that mark tiles, rows and ends. sl_chat_encode() puts them where a picture is a part of a message. Writes at most `capacity` ids and sets *n_ids to the
+ *  tokens that mark tiles, rows and ends; for LLaVA as many and nothing else. sl_chat_encode() puts them where a picture is a part of a message. Writes at most `capacity` ids and sets *n_ids to the
  *  number of all; SL_ERR_BUFFER if that is more (ids may be NULL when capacity is 0). SL_ERR_UNSUPPORTED if the model takes no pictures. Any thread. Since 0.1. */
 SL_API sl_status sl_image_encode(const sl_model *model, const sl_image *image, sl_token *ids, size_t capacity, size_t *n_ids);
 

@@ -28,7 +28,7 @@ typedef struct sl_state_info {
 
 /** Saves a sequence, or all of them (SL_SEQ_ALL), in the file at `path` (UTF-8). The state that stood there before is kept as "<path>.old". Whatever happens
  *  (a full disk, a power cut between any two writes), one of the two is whole: the new state, or the one that was the last. SL_ERR_IO, SL_ERR_STATE if another process is
- *  writing it; then nothing has changed. SL_ERR_UNSUPPORTED: pictures of Llama 4, whose vectors take the place of tokens, cannot be saved. Since 0.1. */
+ *  writing it; then nothing has changed. SL_ERR_UNSUPPORTED: pictures of Llama 4 and LLaVA, whose vectors take the place of tokens, cannot be saved. Since 0.1. */
 SL_API sl_status sl_state_save(const sl_session *session, uint32_t seq, const char *path);
 
 /** Loads what was saved at `path`: one sequence into sequence `seq`, whatever its number was, or all into all. If the last state is damaged or missing, the one

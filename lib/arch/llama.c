@@ -4,13 +4,54 @@
 #include "llama.h"
 
 #include "arith.h"
+#include "kv.h"
+#include "vision/clip.h"
+
+#include <stdio.h>
 
 typedef sl_llama_layer layer;
 
 typedef struct llama {
     sl_llama_frame frame;
     layer *layers;
+    sl_clip encoder;                        /* of models with a projector file: LLaVA */
 } llama;
+
+/* ---- pictures: none, or a projector file of LLaVA ---- */
+
+static sl_status llama_layout(sl_model *model, const sl_model_options *options)
+{
+    (void)options;
+    model->layout = (sl_layout) { 0 };
+    return model->parts.projector ? sl_clip_layout(&model->layout, &model->parts, model->parts.projector) : SL_OK;
+}
+
+/* The vocabulary has no token for pictures: the id behind its last one stands for each of their vectors. */
+static sl_status llama_read(sl_model *model)
+{
+    sl_hparams *hp = &model->hp;
+    if (!model->parts.projector)
+        return SL_OK;
+    SL_TRY(sl_clip_read(&hp->vision, &model->parts, model->parts.projector));
+    hp->vision.token = (int32_t)hp->n_vocab;
+    hp->n_token = hp->n_vocab + 1;
+    return SL_OK;
+}
+
+static sl_tensor llama_encode(sl_pass *p, const sl_model *model, const sl_picture *picture)
+{
+    return sl_clip_encode(p, &model->hp, &((const llama *)model->weights)->encoder, picture);
+}
+
+static sl_status llama_spell(const sl_model *model, uint32_t width, uint32_t height, sl_status (*put)(void *, int32_t), void *user)
+{
+    (void)width, (void)height;
+    for (uint32_t i = 0; i < model->hp.vision.n_vector; i++)
+        SL_TRY(put(user, model->hp.vision.token));
+    return SL_OK;
+}
+
+/* ---- weights ---- */
 
 #define F(member) offsetof(sl_llama_frame, member)
 static const sl_tensor_row frame_rows[] = {
@@ -117,16 +158,20 @@ static sl_status llama_bind(sl_loader *loader, void **weights)
         SL_TRY(sl_llama_bind_attention(loader, l, &m->layers[l]));
         SL_TRY(sl_llama_bind_ffn(loader, l, &m->layers[l]));
     }
-    return SL_OK;
+    return hp->vision.max_tiles ? sl_clip_bind(loader, &m->encoder) : SL_OK;
 }
 
 static void llama_free(void *weights, const sl_mem *mem)
 {
     llama *m = weights;
-    if (m)
-        sl_mem_free(mem, m->layers);
+    if (!m)
+        return;
+    sl_clip_free(&m->encoder, mem);
+    sl_mem_free(mem, m->layers);
     sl_mem_free(mem, m);
 }
+
+/* ---- computation ---- */
 
 static void add_bias(sl_pass *p, sl_tensor x, sl_tensor bias)
 {
@@ -200,12 +245,22 @@ sl_tensor sl_llama_angles(sl_pass *p, const sl_llama_frame *frame, const sl_batc
     return sl_op_rope_angles(p, b->positions[p->device], frame->freq[p->device], frame->magnitude);
 }
 
+sl_tensor sl_llama_embed(sl_pass *p, const sl_model *model, const sl_llama_frame *frame, const sl_batch *b)
+{
+    sl_tensor x = sl_op_get_rows(p, &frame->token_embd, b->ids);
+    if (b->sight) {
+        x = sl_pass_move(p, x, model->layer_device[0]);
+        sl_op_put_rows(p, x, sl_kv_rows(&b->sight->kv[0]), b->sight->marks[p->device]);
+    }
+    return x;
+}
+
 static sl_tensor llama_forward(sl_pass *p, const sl_model *model, const sl_batch *b)
 {
     const llama *m = model->weights;
     const sl_hparams *hp = &model->hp;
     sl_tensor angles[SL_MAX_DEVICES] = { 0 };
-    sl_tensor x = sl_op_get_rows(p, &m->frame.token_embd, b->ids);          /* [n_embd, n_tok] */
+    sl_tensor x = sl_llama_embed(p, model, &m->frame, b);                   /* [n_embd, n_tok] */
     for (int l = 0; l < (int)hp->n_layer; l++) {
         const layer *y = &m->layers[l];
         x = sl_pass_move(p, x, model->layer_device[l]);
@@ -234,5 +289,8 @@ sl_tensor sl_llama_head(sl_pass *p, const sl_llama_frame *frame, sl_tensor rows)
 static sl_tensor llama_norm(sl_pass *p, const sl_model *model, sl_tensor hidden) { return sl_llama_norm(p, &model->hp, &((const llama *)model->weights)->frame, hidden); }
 static sl_tensor llama_head(sl_pass *p, const sl_model *model, sl_tensor rows) { return sl_llama_head(p, &((const llama *)model->weights)->frame, rows); }
 
-const sl_arch sl_arch_llama = { .name = "llama", .defaults = { .rope_base = 10000.0f, .rope_attn_factor = 1.0f },
-                               .bind = llama_bind, .free = llama_free, .forward = llama_forward, .norm = llama_norm, .head = llama_head };
+const sl_arch sl_arch_llama = {
+    .name = "llama", .defaults = { .rope_base = 10000.0f, .rope_attn_factor = 1.0f },
+    .layout = llama_layout, .read = llama_read, .bind = llama_bind, .free = llama_free, .forward = llama_forward, .norm = llama_norm, .head = llama_head,
+    .encode = llama_encode, .behind_picture = "\n", .spell = llama_spell,
+};

@@ -28,6 +28,8 @@ sl_status sl_llama_bind_attention(sl_loader *loader, int l, sl_llama_layer *laye
 sl_status sl_llama_bind_dense(sl_loader *loader, int l, sl_llama_layer *layer);         /* norm and dense part */
 sl_status sl_llama_bind_ffn(sl_loader *loader, int l, sl_llama_layer *layer);           /* norm, dense part or experts */
 
+/* Embeddings [n_embd, n_tok] of the batch, the vectors of pictures in the place of their tokens; on the device of the embedding or of the first layer. */
+sl_tensor sl_llama_embed(sl_pass *pass, const struct sl_model *model, const sl_llama_frame *frame, const sl_batch *batch);
 /* Angles of the batch's positions on the current device: [2, d_head / 2, n_tok]. */
 sl_tensor sl_llama_angles(sl_pass *pass, const sl_llama_frame *frame, const sl_batch *batch);
 /* x[n_embd, n_tok] += attention(norm(x)) */

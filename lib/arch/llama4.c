@@ -3,7 +3,6 @@
  * shared one, chosen by the raw score, whose sigmoid scales what they see. As in Meta's reference (llama-models, models/llama4); docs/models/llama4.md. */
 #include "arith.h"
 #include "image.h"
-#include "kv.h"
 #include "llama.h"
 #include "vision/vit.h"
 
@@ -209,11 +208,7 @@ static sl_tensor llama4_forward(sl_pass *p, const sl_model *model, const sl_batc
     const llama4 *m = model->weights;
     const sl_hparams *hp = &model->hp;
     sl_tensor angles[SL_MAX_DEVICES] = { 0 };
-    sl_tensor x = sl_op_get_rows(p, &m->frame.token_embd, b->ids);          /* [n_embd, n_tok] */
-    if (b->sight) {
-        x = sl_pass_move(p, x, model->layer_device[0]);
-        sl_op_put_rows(p, x, sl_kv_rows(&b->sight->kv[0]), b->sight->marks[p->device]);
-    }
+    sl_tensor x = sl_llama_embed(p, model, &m->frame, b);                   /* [n_embd, n_tok] */
     for (int l = 0; l < (int)hp->n_layer; l++) {
         const layer *y = &m->layers[l];
         x = sl_pass_move(p, x, model->layer_device[l]);

@@ -128,19 +128,19 @@ static void shape(sl_tensor *constants, int64_t n0, int64_t n1, int64_t n2)
         }
 }
 
-static sl_status bind_constants(sl_loader *loader, const sl_vision *v, sl_vit *e)
+sl_status sl_vit_bind_constants(sl_loader *loader, const sl_vision *v, sl_vit *e)
 {
     const sl_mem *mem = sl_loader_mem(loader);
     const int64_t d = v->n_embd / v->n_head, n = v->n_pos;
     float *angles = sl_mem_alloc(mem, (size_t)(d * n), sizeof *angles);
     int32_t *numbers = sl_mem_alloc(mem, (size_t)(2 * n), sizeof *numbers);
     sl_status status = angles && numbers ? SL_OK : SL_ERR_NOMEM;
-    if (status == SL_OK) {
+    if (status == SL_OK && v->rope_base > 0) {
         fill_angles(v, angles);
         status = sl_loader_constant(loader, SL_TYPE_F32, d * n, angles, e->angles);
         shape(e->angles, 2, d / 2, n);
     }
-    if (status == SL_OK) {
+    if (status == SL_OK && v->shuffle) {
         fill_order(v, numbers);
         status = sl_loader_constant(loader, SL_TYPE_I32, v->n_patch, numbers, e->order);
     }
@@ -169,7 +169,7 @@ sl_status sl_vit_bind(sl_loader *loader, sl_vit *e)
 {
     const sl_vision *v = &sl_loader_hparams(loader)->vision;
     SL_BIND(loader, encoder_rows, -1, e);
-    SL_TRY(bind_constants(loader, v, e));
+    SL_TRY(sl_vit_bind_constants(loader, v, e));
     if (!(e->layers = sl_mem_alloc(sl_loader_mem(loader), v->n_layer, sizeof *e->layers)))
         return SL_ERR_NOMEM;
     for (int l = 0; l < (int)v->n_layer; l++)
@@ -201,8 +201,10 @@ static APART void attention(sl_pass *p, const sl_vision *v, const sl_vit *e, con
     sl_act a = sl_act_of(sl_op_layer_norm(p, x, y->norm1, y->norm1_bias, v->epsilon));
     sl_tensor q = sl_view_heads(with_bias(p, sl_op_matmul(p, &y->q, &a), y->q_bias), d), k = sl_view_heads(with_bias(p, sl_op_matmul(p, &y->k, &a), y->k_bias), d);
     sl_tensor values_of = sl_view_heads(with_bias(p, sl_op_matmul(p, &y->v, &a), y->v_bias), d);
-    sl_op_rope(p, q, e->angles[p->device]);
-    sl_op_rope(p, k, e->angles[p->device]);
+    if (sl_tensor_is(&e->angles[p->device])) {
+        sl_op_rope(p, q, e->angles[p->device]);
+        sl_op_rope(p, k, e->angles[p->device]);
+    }
     sl_op_cache_write(p, k, values_of, keys, values, places, sl_view_rows(places, 0, n_page), none);
     sl_tensor o = sl_op_span_attention(p, q, keys, values, e->spans[p->device], e->ranges[p->device], 1.0f / sl_sqrt((float)d));
     sl_act heads = sl_act_of(sl_view_flat(o));                                              /* [n_embd, n_pos] */
@@ -214,9 +216,18 @@ static APART void feed_forward(sl_pass *p, const sl_vision *v, const sl_vit_laye
 {
     sl_act a = sl_act_of(sl_op_layer_norm(p, x, y->norm2, y->norm2_bias, v->epsilon));
     sl_tensor hidden = sl_op_matmul(p, &y->first, &a);                                      /* [n_ff, n_pos] */
-    sl_op_gelu(p, hidden, y->first_bias);
+    (v->quick_gelu ? sl_op_quick_gelu : sl_op_gelu)(p, hidden, y->first_bias);
     sl_act h = sl_act_of(hidden);
     sl_op_add_to(p, x, with_bias(p, sl_op_matmul(p, &y->second, &h), y->second_bias));
+}
+
+void sl_vit_layer_run(sl_pass *p, const sl_vision *v, const sl_vit *e, uint32_t l, sl_tensor x)
+{
+    const sl_mark mark = sl_pass_mark(p);
+    attention(p, v, e, &e->layers[l], x);
+    sl_pass_release(p, mark);
+    feed_forward(p, v, &e->layers[l], x);
+    sl_pass_release(p, mark);
 }
 
 sl_tensor sl_vit_layers(sl_pass *p, const sl_vision *v, const sl_vit *e, sl_tensor patches)
@@ -229,12 +240,8 @@ sl_tensor sl_vit_layers(sl_pass *p, const sl_vision *v, const sl_vit *e, sl_tens
     sl_op_add_to(p, x, e->position);
     sl_op_copy_to(p, x, sl_op_layer_norm(p, x, e->pre_norm, e->pre_norm_bias, v->epsilon));
     sl_pass_release(p, mark);
-    for (uint32_t l = 0; l < v->n_layer; l++) {
-        attention(p, v, e, &e->layers[l], x);
-        sl_pass_release(p, mark);
-        feed_forward(p, v, &e->layers[l], x);
-        sl_pass_release(p, mark);
-    }
+    for (uint32_t l = 0; l < v->n_layer; l++)
+        sl_vit_layer_run(p, v, e, l, x);
     return sl_view_tokens(sl_op_layer_norm(p, x, e->post_norm, e->post_norm_bias, v->epsilon), 0, v->n_patch);
 }
 

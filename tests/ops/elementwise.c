@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ADD_TO, SILU_MUL, GELU, ADD_GATED, COPY_TO, and SCALE as matrix products use it, against their definitions. */
+/* ADD_TO, SILU_MUL, GELU, QUICK_GELU, ADD_GATED, COPY_TO, and SCALE as matrix products use it, against their definitions. */
 #include "ops_harness.h"
 
 #include <math.h>
@@ -86,7 +86,7 @@ static void gates(void **state)
 
 /* ---- image encoders ---- */
 
-typedef struct gated { pair p; float gate; const int32_t *marks; const float *bias; } gated;
+typedef struct gated { pair p; float gate; const int32_t *marks; const float *bias; int quick; } gated;
 
 static void add_gated(sl_pass *pass, void *user, void *out)
 {
@@ -134,7 +134,7 @@ static void gelu(sl_pass *pass, void *user, void *out)
     const struct shape *s = &g->p.s;
     const sl_tensor none = { .ne = { 0 } };
     sl_tensor whole = ops_input(pass, SL_TYPE_F32, s->before + s->n + s->after, s->n1, s->n2, 1, g->p.x);
-    sl_op_gelu(pass, sl_view_rows(whole, s->before, s->n), g->bias ? ops_input(pass, SL_TYPE_F32, s->n, 1, 1, 1, g->bias) : none);
+    (g->quick ? sl_op_quick_gelu : sl_op_gelu)(pass, sl_view_rows(whole, s->before, s->n), g->bias ? ops_input(pass, SL_TYPE_F32, s->n, 1, 1, 1, g->bias) : none);
     sl_pass_output(pass, whole, out);
 }
 
@@ -143,22 +143,22 @@ static void gelus(void **state)
     (void)state;
     static const float edges[] = { 0, -0.0f, 1, -1, 1.41421356f, -1.41421356f, 5.6f, -5.6f, -5.7f, 20, -20, 1e4f, -1e4f, 1e-30f, -1e-30f, 3e37f, -3e37f };
     uint64_t random = 5;
-    for (size_t i = 0; i < 2 * COUNT(shapes); i++) {
-        gated g = { .p = { .s = shapes[i / 2] } };
+    for (size_t i = 0; i < 4 * COUNT(shapes); i++) {
+        gated g = { .p = { .s = shapes[i / 4] }, .quick = i / 2 % 2 };
         const int64_t n_row = g.p.s.before + g.p.s.n + g.p.s.after;
         const size_t n = elements(&g.p.s);
         float *x = ops_random(n, i % 3 ? 4 : 9, &random), *bias = ops_random((size_t)g.p.s.n, 1, &random), *got = malloc(n * sizeof *got);
         for (size_t k = 0; k < COUNT(edges) && k < n; k++)
             x[(k * 37 + 5) % n] = edges[k];
         g.p.x = x, g.bias = i % 2 ? bias : NULL;
-        const ops_case c = { "gelu", gelu, &g, NULL, 0, n * sizeof *got };
+        const ops_case c = { g.quick ? "quick_gelu" : "gelu", gelu, &g, NULL, 0, n * sizeof *got };
         ops_run(&c, got);
         for (size_t k = 0; k < n; k++) {
             const int64_t at = (int64_t)k % n_row - g.p.s.before;
             const int inside = at >= 0 && at < g.p.s.n;
-            const double z = inside && g.bias ? (double)(float)(x[k] + bias[at]) : x[k], exact = inside ? 0.5 * z * erfc(-z / sqrt(2)) : z;
+            const double z = inside && g.bias ? (double)(float)(x[k] + bias[at]) : x[k], curve = g.quick ? z / (1 + exp(-1.702 * z)) : 0.5 * z * erfc(-z / sqrt(2)), exact = inside ? curve : z;
             if (!(fabs(got[k] - exact) <= 3e-7 * fmax(0, exact) + 1e-7) || (!inside && memcmp(&x[k], &got[k], sizeof *x)))
-                fail_msg("gelu: element %zu of %zu is %a, exactly %a", k, n, (double)got[k], exact);
+                fail_msg("gelu %d: element %zu of %zu is %a, exactly %a", g.quick, k, n, (double)got[k], exact);
         }
         free(x), free(bias), free(got);
     }

@@ -119,6 +119,8 @@ static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor v
     X(GELU, sl_op_gelu(pass, F(24, 5, 1, 1), F(24, 5, 1, 1))) \
     X(GELU, sl_op_gelu(pass, I(24, 5, 1, 1), no_tensor)) \
     X(GELU, sl_op_gelu(pass, sl_view_every(F(48, 5, 1, 1), 1, 24, 2), no_tensor)) \
+    X(QUICK_GELU, sl_op_quick_gelu(pass, F(24, 5, 1, 1), F(23, 1, 1, 1))) \
+    X(QUICK_GELU, sl_op_quick_gelu(pass, I(24, 5, 1, 1), no_tensor)) \
     X(ADD_GATED, sl_op_add_gated(pass, F(24, 5, 1, 1), F(24, 4, 1, 1), F(1, 1, 1, 1), no_tensor)) \
     X(ADD_GATED, sl_op_add_gated(pass, F(24, 5, 1, 1), F(24, 5, 1, 1), F(2, 1, 1, 1), no_tensor)) \
     X(ADD_GATED, sl_op_add_gated(pass, F(24, 5, 1, 1), F(24, 5, 1, 1), no_tensor, no_tensor)) \

@@ -188,6 +188,22 @@ static void gelu_is_accurate(void **state)
     assert_true(sl_gelu(-INFINITY) != sl_gelu(-INFINITY) && sl_gelu(NAN) != sl_gelu(NAN));
 }
 
+static void quick_gelu_is_accurate(void **state)
+{
+    (void)state;
+    double worst = 0, tail = 0;     /* for negative x the error of the exponent counts: |1.702 x| / 2^24 */
+    for (uint32_t u = 0; u < 0x41a00000u; u += 997) {
+        const double x = sl_float(u), e = ulps(sl_quick_gelu((float)x), (long double)(x / (1 + exp(-1.702 * x)))), t = fabs(sl_quick_gelu((float)-x) + x / (1 + exp(1.702 * x)));
+        worst = e > worst ? e : worst;
+        tail = t > tail ? t : tail;
+        assert_true(sl_quick_gelu((float)-x) <= 0.0f);
+    }
+    print_message("quick GELU: %.3f units in the last place, %.2g below 0\n", worst, tail);
+    assert_true(worst < 2.6 && tail < 4e-8);
+    assert_true(sl_bits(sl_quick_gelu(-53.0f)) == 0x80000000u && sl_quick_gelu(FLT_MAX) == FLT_MAX && sl_quick_gelu(INFINITY) == INFINITY && sl_bits(sl_quick_gelu(-FLT_MAX)) == 0x80000000u);
+    assert_true(sl_quick_gelu(-INFINITY) != sl_quick_gelu(-INFINITY) && sl_quick_gelu(NAN) != sl_quick_gelu(NAN));
+}
+
 static void tanh_is_accurate(void **state)
 {
     (void)state;
@@ -356,7 +372,7 @@ static uint64_t mix(uint64_t hash, uint64_t value) { return (hash ^ value) * 0x1
 static void bits_are_pinned(void **state)
 {
     (void)state;
-    uint64_t exps = 0, silus = 0, logs = 0, exp2s = 0, angles = 0, erfs = 0, gelus = 0, tanhs = 0;
+    uint64_t exps = 0, silus = 0, logs = 0, exp2s = 0, angles = 0, erfs = 0, gelus = 0, tanhs = 0, quicks = 0;
     random_state = 5;
     for (int i = 0; i < 100000; i++) {
         float x = (float)(random_unit() * 168 - 80), s, c;
@@ -365,6 +381,7 @@ static void bits_are_pinned(void **state)
         silus = mix(silus, sl_bits(sl_silu(x)));
         erfs = mix(erfs, sl_bits(sl_erf(x * 0.0625f)));
         gelus = mix(gelus, sl_bits(sl_gelu(x * 0.125f)));
+        quicks = mix(quicks, sl_bits(sl_quick_gelu(x * 0.25f)));
         tanhs = mix(tanhs, sl_bits(sl_tanh(x * 0.125f)));
         logs = mix(logs, sl_bits64(sl_log2(y)));
         exp2s = mix(exp2s, sl_bits64(sl_exp2((double)x)));
@@ -372,8 +389,8 @@ static void bits_are_pinned(void **state)
         angles = mix(angles, (uint64_t)sl_bits(s) << 32 | sl_bits(c));
     }
     static const uint64_t pinned[] = { 0x6c679b0cdad8b3cbu, 0x4e33a6090b3c09e5u, 0x296cc3f44b830ddbu, 0x30f10789027381f8u, 0x9b816fd2dcdf7500u, 0x381055ee0d000c0cu,
-                                       0x5879bd88b965fa00u, 0x3009221d64bef0feu };
-    const uint64_t got[] = { exps, silus, logs, exp2s, angles, erfs, gelus, tanhs };
+                                       0x5879bd88b965fa00u, 0x3009221d64bef0feu, 0xfdf59125673c2a0eu };
+    const uint64_t got[] = { exps, silus, logs, exp2s, angles, erfs, gelus, tanhs, quicks };
     int changed = 0;
     for (size_t i = 0; i < sizeof got / sizeof got[0]; i++)
         if (got[i] != pinned[i]) {
@@ -393,6 +410,7 @@ int main(void)
         cmocka_unit_test(silu_is_accurate),
         cmocka_unit_test(erf_is_accurate),
         cmocka_unit_test(gelu_is_accurate),
+        cmocka_unit_test(quick_gelu_is_accurate),
         cmocka_unit_test(tanh_is_accurate),
         cmocka_unit_test(rint_breaks_ties_to_even),
         cmocka_unit_test(sqrt_is_correctly_rounded),

@@ -160,6 +160,7 @@ static const struct { const char *format, *script, *wanted; } cases[] = {
     { "mistral-v1", "s:S|a:A", NULL },
     { "mistral-old", "u:Q|a: A|u:R", "{<s>}{[INST]} Q {[/INST]} A{</s>}{[INST]} R {[/INST]}" },
     { "mistral-old", "s:S|u:Q", NULL },
+    { "vicuna", "s:S|u: Q |a:A|u:R", "{<s>}S USER:  Q  ASSISTANT: A{</s>}USER: R ASSISTANT:" },
 };
 
 static void formats(void **state)

@@ -14,6 +14,7 @@
 #include "json.h"
 #include "npy.h"
 #include "picture_build.h"
+#include "random.h"
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
@@ -305,11 +306,97 @@ static void is_alike_from_every_format(void **state)
     sl_image_free(dog);
 }
 
+/* ---- one square ---- */
+
+/* Keys' cubic with a = -1/2. */
+static double cubic(double d)
+{
+    d = fabs(d);
+    return d < 1 ? 1.5 * d * d * d - 2.5 * d * d + 1 : d < 2 ? -0.5 * d * d * d + 2.5 * d * d - 4 * d + 2 : 0;
+}
+
+/* Number `i` of `out` resized numbers, of in[n] that lie `step` bytes apart; rounded to a byte. */
+static uint8_t resized(const uint8_t *in, size_t step, size_t n, size_t out, size_t i)
+{
+    const double scale = (double)n / (double)out, wide = fmax(scale, 1), center = ((double)i + 0.5) * scale;
+    double sum = 0, all = 0;
+    for (size_t x = 0; x < n; x++) {
+        const double w = fabs((double)x + 0.5 - center) < 2 * wide + 0.5 ? cubic(((double)x + 0.5 - center) / wide) : 0;
+        sum += w * in[x * step], all += w;
+    }
+    return (uint8_t)fmin(fmax(floor(sum / all + 0.5), 0), 255);
+}
+
+/* The padded picture is made, resized along x, then along y. */
+static void check_square(uint32_t width, uint32_t height, uint32_t to)
+{
+    static const uint8_t colour[3] = { 122, 116, 104 };
+    const size_t side = width > height ? width : height, left = (side - width) / 2, top = (side - height) / 2;
+    uint8_t *rgb = malloc(3 * (size_t)width * height), *square = malloc(side * side * 3), *narrow = malloc(side * to * 3);
+    float *out = malloc(3 * (size_t)to * to * sizeof *out);
+    sl_image *image;
+    uint64_t random = width + height;
+    size_t n_off = 0;
+    for (size_t i = 0; i < 3 * (size_t)width * height; i++)
+        rgb[i] = (uint8_t)random_below(&random, 256);       /* not a smooth picture: sums would lie between two bytes */
+    for (size_t i = 0; i < side * side * 3; i++) {
+        const size_t x = i / 3 % side - left, y = i / 3 / side - top;
+        square[i] = x < width && y < height ? rgb[(y * width + x) * 3 + i % 3] : colour[i % 3];
+    }
+    for (size_t y = 0; y < side; y++)
+        for (size_t i = 0; i < 3 * (size_t)to; i++)
+            narrow[y * to * 3 + i] = side == to ? square[y * side * 3 + i] : resized(square + y * side * 3 + i % 3, 3, side, to, i / 3);
+    assert_int_equal(sl_image_from_rgb(&image, rgb, width, height, 0, NULL), SL_OK);
+    assert_int_equal(sl_image_square(image, to, colour, mean, deviation, out), SL_OK);
+    for (size_t c = 0; c < 3; c++)
+        for (size_t y = 0; y < to; y++)
+            for (size_t x = 0; x < to; x++) {
+                const double got = (out[(c * to + y) * to + x] * deviation[c] + mean[c]) * 255;
+                const int byte = (int)floor(got + 0.5), want = side == to ? narrow[(y * to + x) * 3 + c] : resized(narrow + x * 3 + c, (size_t)to * 3, side, to, y);
+                if (fabs(got - byte) > 1e-3 || abs(byte - want) > 1)
+                    fail_msg("%u x %u to %u: channel %zu, row %zu, column %zu is %g, must be %d", width, height, to, c, y, x, got, want);
+                n_off += byte != want;
+            }
+    if (n_off > 3 * (size_t)to * to / 200)
+        fail_msg("%u x %u to %u: %zu bytes are off by one", width, height, to, n_off);
+    sl_image_free(image);
+    free(rgb), free(square), free(narrow), free(out);
+}
+
+static void squares(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[][3] = { { 1, 1, 1 }, { 1, 1, 5 }, { 7, 7, 7 }, { 7, 4, 7 }, { 4, 7, 7 }, { 7, 4, 10 }, { 4, 7, 3 }, { 40, 31, 14 }, { 31, 40, 14 }, { 100, 1, 28 }, { 1, 100, 28 },
+                                         { 13, 12, 28 }, { 29, 28, 28 }, { 300, 5, 7 } };
+    for (size_t i = 0; i < COUNT(sizes); i++)
+        check_square(sizes[i][0], sizes[i][1], sizes[i][2]);
+    /* 32768 pixels a side: the square would be 3 GiB. Without memory: an error, and nothing leaks. */
+    counting c = { 0 };
+    const sl_allocator allocator = counting_allocator(&c);
+    uint8_t *rgb = calloc(32768, 3);
+    float *out = malloc(3 * 16 * 16 * sizeof *out);
+    sl_image *image;
+    sl_status status = SL_ERR_NOMEM;
+    assert_int_equal(sl_image_from_rgb(&image, rgb, 32768, 1, 0, &allocator), SL_OK);
+    const size_t held = c.live_bytes, blocks = c.live_blocks;
+    for (size_t fail_at = 1; status != SL_OK; fail_at++) {
+        c.calls = 0, c.fail_at = fail_at, c.fail_for = 1, c.peak_bytes = 0;
+        status = sl_image_square(image, 16, rgb, mean, deviation, out);
+        assert_true(status == SL_OK || status == SL_ERR_NOMEM);
+        assert_int_equal(c.live_blocks, blocks);
+    }
+    assert_true(c.peak_bytes - held < 1 << 20 && c.live_bytes == held && !c.wrong);
+    assert_int_equal(sl_image_square(image, 0, rgb, mean, deviation, out), SL_ERR_ARGUMENT);
+    assert_int_equal(sl_image_square(image, 32769, rgb, mean, deviation, out), SL_ERR_ARGUMENT);
+    sl_image_free(image);
+    free(rgb), free(out);
+}
+
 int main(void)
 {
     const struct CMUnitTest own[] = {
         cmocka_unit_test(chooses_arrangement_and_size), cmocka_unit_test(is_what_the_formulas_say), cmocka_unit_test(refuses_wrong_numbers),
-        cmocka_unit_test(cuts_and_pads),                cmocka_unit_test(keeps_one_colour),         cmocka_unit_test(survives_lack_of_memory),
+        cmocka_unit_test(cuts_and_pads), cmocka_unit_test(squares), cmocka_unit_test(keeps_one_colour),         cmocka_unit_test(survives_lack_of_memory),
     };
     const struct CMUnitTest reference[] = { cmocka_unit_test(equals_the_reference), cmocka_unit_test(is_alike_from_every_format) };
     const int failed = cmocka_run_group_tests_name("image_tiles", own, NULL, NULL);
