@@ -19,11 +19,17 @@ typedef struct llama {
 
 /* ---- pictures: none, or a projector file of LLaVA ---- */
 
+/* Says in which file it is. */
+static sl_status in_projector(const sl_model *model, sl_status status)
+{
+    return status == SL_OK || status == SL_ERR_NOMEM ? status : sl_fail_in(status, model->parts.parts[model->parts.projector].input.name);
+}
+
 static sl_status llama_layout(sl_model *model, const sl_model_options *options)
 {
     (void)options;
     model->layout = (sl_layout) { 0 };
-    return model->parts.projector ? sl_clip_layout(&model->layout, &model->parts, model->parts.projector) : SL_OK;
+    return model->parts.projector ? in_projector(model, sl_clip_layout(&model->layout, &model->parts, model->parts.projector)) : SL_OK;
 }
 
 /* The vocabulary has no token for pictures: the id behind its last one stands for each of their vectors. */
@@ -32,7 +38,7 @@ static sl_status llama_read(sl_model *model)
     sl_hparams *hp = &model->hp;
     if (!model->parts.projector)
         return SL_OK;
-    SL_TRY(sl_clip_read(&hp->vision, &model->parts, model->parts.projector));
+    SL_TRY(in_projector(model, sl_clip_read(&hp->vision, &model->parts, model->parts.projector)));
     hp->vision.token = (int32_t)hp->n_vocab;
     hp->n_token = hp->n_vocab + 1;
     return SL_OK;
