@@ -67,16 +67,45 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
     }
 }
 
+/* What a kernel that computes about as long as memory takes asks for meanwhile: `each` lines of two panels at a time; a burst of them would be in its way. */
+typedef struct ahead { const uint8_t *at; size_t apart; int each; } ahead;
+INLINE void fetch_some(ahead *a)
+{
+    for (int i = 0; i < a->each; i++, a->at += CPU_LINE) {
+        __builtin_prefetch(a->at, 0, 3);
+        __builtin_prefetch(a->at + a->apart, 0, 3);
+    }
+}
+
+/* PAIR_T rows of activations by two panels, `apart` bytes apart: what is loaded of a row serves both. acc[t]: sums of the first panel, acc[CPU_MAX_M + t]: of
+ * the second. Calls fetch_some(a) PAIR_CALLS times, for what comes PAIR_STEPS steps later. NO_PAIR: the type has none, every panel is for itself. */
+enum { PAIR_T = 4, PAIR_CALLS = 4, PAIR_STEPS = 2 };
+typedef void pair_fn(const uint8_t *panel, size_t apart, int64_t k, int n, const uint8_t *const *x, float (*acc)[CPU_PANEL], ahead *a);
+#define NO_PAIR ((pair_fn *)NULL)
+
+/* Rows of two panels by `both`, PAIR_T at a time; returns how many that were. */
+INLINE int lanes_pairs(pair_fn *both, size_t step_bytes, const uint8_t *w, size_t apart, int64_t k, size_t i, int n, const uint8_t *const *x, int m,
+                       float (*acc)[CPU_PANEL])
+{
+    const int lines = (int)((step_bytes + CPU_LINE - 1) / CPU_LINE), calls = m / PAIR_T * PAIR_CALLS;
+    ahead a = { w + (i + PAIR_STEPS) * step_bytes, apart, (lines + calls - 1) / calls };
+    int t = 0;
+    for (; m - t >= PAIR_T; t += PAIR_T)
+        both(w, apart, k, n, x + t, acc + t, &a);
+    return t;
+}
+
 /* A panel kernel out of `step`, which takes `values` elements of one panel (fewer at the end) to m rows, m constant:
  *   step(panel, k, n, x, m, acc)     elements [k, k + n); x[t]: activations from element k on
- * step_bytes: of a panel, per step, on average; act_bytes: of activations, per step. A function of its own for each m keeps compilers quick;
- * ALONE: callers conclude nothing from its body. gcc 12 took one that stores sums for one without effect, and left out its calls. */
+ * and `pair`, a pair_fn of the same elements. step_bytes: of a panel, per step, on average; act_bytes: of activations, per step. A function of its own for each
+ * m keeps compilers quick; ALONE: callers conclude nothing from its body. gcc 12 took one that stores sums for one without effect, and left out its calls. */
 #define LANES_STEP(name, step, m)                                                                                                                  \
     static ALONE void name##_##m(const uint8_t *w, int64_t k, int n, const uint8_t *const *x, float (*acc)[CPU_PANEL])                             \
     {                                                                                                                                              \
         step(w, k, n, x, m, acc);                                                                                                                  \
     }
-#define LANES_PANEL(name, values, step_bytes, act_bytes, step)                                                                                     \
+#define LANES_PANEL(name, values, step_bytes, act_bytes, step) LANES_PANELS(name, values, step_bytes, act_bytes, step, NO_PAIR)
+#define LANES_PANELS(name, values, step_bytes, act_bytes, step, pair)                                                                              \
     LANES_STEPS(name, step)                                                                                                                        \
     static void name(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,                       \
                      float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                                           \
@@ -85,12 +114,18 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
             const int n = n_in - k < (values) ? (int)(n_in - k) : (values);                                                                        \
             const size_t i = (size_t)(k / (values));                                                                                               \
             const uint8_t *x[CPU_MAX_M];                                                                                                           \
+            pair_fn *const both = (pair);                                                                                                          \
+            int paired = 0;     /* rows of panel p that it had together with the one before */                                                     \
             for (int t = 0; t < m; t++)                                                                                                            \
                 x[t] = act[t] + i * (act_bytes);                                                                                                   \
             for (int p = 0; p < n_panel; p++) {                                                                                                    \
                 const uint8_t *w = panel + (size_t)p * panel_stride;                                                                               \
-                int t = 0;                                                                                                                         \
-                fetch(panel, panel_stride, n_panel, p, (i + 1) * (step_bytes), ((step_bytes) + CPU_LINE - 1) / CPU_LINE);                          \
+                int t = paired;                                                                                                                    \
+                paired = 0;                                                                                                                        \
+                if (t == 0 && both && m >= PAIR_T && p + 1 < n_panel)                                                                              \
+                    t = paired = lanes_pairs(both, step_bytes, w, panel_stride, k, i, n, x, m, acc[p]);                                            \
+                else if (t == 0)                                                                                                                   \
+                    fetch(panel, panel_stride, n_panel, p, (i + 1) * (step_bytes), ((step_bytes) + CPU_LINE - 1) / CPU_LINE);                      \
                 LANES_ROWS(name)                                                                                                                   \
             }                                                                                                                                      \
         }                                                                                                                                          \
@@ -217,11 +252,12 @@ enum { STEP_32 = 256, STEP_32_BLOCKS = STEP_32 / 32 };
 #define STEP_32_BYTES(lines) (STEP_32_BLOCKS * (lines) * CPU_LINE + STEP_32_BLOCKS / 2 * CPU_LINE)
 /* WIDE(stem), from the kernel file: the kernel of the type for many rows, or NULL. */
 #define INTERLEAVED_KERNEL(stem, form) CPU_KERNEL cpu_matmul_kernel kernel_##stem = { panel_##stem, SL_ACT_##form, WIDE(stem) };
-#define INTERLEAVED_PANELS(first, second, third, fourth)                                                                                           \
-    LANES_PANEL(panel_q4_0, STEP_32, STEP_32_BYTES(4), STEP_32_BLOCKS * sizeof(sl_block_a32), first)                                               \
-    LANES_PANEL(panel_q8_0, STEP_32, STEP_32_BYTES(8), STEP_32_BLOCKS * sizeof(sl_block_a32), second)                                              \
-    LANES_PANEL(panel_q4_k, 256, 36 * CPU_LINE, sizeof(sl_block_a256), third)                                                                      \
-    LANES_PANEL(panel_q6_k, 256, 52 * CPU_LINE + CPU_LINE / 2, sizeof(sl_block_a256), fourth)                                                      \
+#define INTERLEAVED_PANELS(first, second, third, fourth) INTERLEAVED_PAIRED(first, NO_PAIR, second, NO_PAIR, third, NO_PAIR, fourth, NO_PAIR)
+#define INTERLEAVED_PAIRED(first, pair1, second, pair2, third, pair3, fourth, pair4)                                                               \
+    LANES_PANELS(panel_q4_0, STEP_32, STEP_32_BYTES(4), STEP_32_BLOCKS * sizeof(sl_block_a32), first, pair1)                                       \
+    LANES_PANELS(panel_q8_0, STEP_32, STEP_32_BYTES(8), STEP_32_BLOCKS * sizeof(sl_block_a32), second, pair2)                                      \
+    LANES_PANELS(panel_q4_k, 256, 36 * CPU_LINE, sizeof(sl_block_a256), third, pair3)                                                              \
+    LANES_PANELS(panel_q6_k, 256, 52 * CPU_LINE + CPU_LINE / 2, sizeof(sl_block_a256), fourth, pair4)                                              \
     INTERLEAVED_KERNEL(q4_0, A32)                                                                                                                  \
     INTERLEAVED_KERNEL(q8_0, A32)                                                                                                                  \
     INTERLEAVED_KERNEL(q4_k, A256)                                                                                                                 \

@@ -230,6 +230,8 @@ INLINE void step_q4_k_vnni(const uint8_t *panel, int64_t k, int n, const uint8_t
     finish_q4_k(panel + cpu_head_offset(at_q4_k, (size_t)k / 256), 0, mn, s, x, m, acc);
 }
 
+#include "kernels_pairs.h"
+
 /* Two words' products in one instruction, or dwords' in two. */
 #define BYTE_DOTS
 enum { IQ4_OFFSET = 128 };
@@ -250,7 +252,7 @@ INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w
 #include "../kernels_types.h"
 #include "kernels_types_wide.h"
 TYPES_PANELS(TYPES_PANEL)
-INTERLEAVED_PANELS(step_q4_0_vnni, step_q8_0_vnni, step_q4_k_vnni, step_q6_k)
+INTERLEAVED_PAIRED(step_q4_0_vnni, pair_q4_0, step_q8_0_vnni, pair_q8_0, step_q4_k_vnni, pair_q4_k, step_q6_k, NO_PAIR)
 
 /* The last is no row: all others may be left out, and C knows no empty array. */
 #if defined(CPU_WITH_AMX)
