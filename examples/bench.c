@@ -176,7 +176,7 @@ uint64_t least_context(const struct bench *b)
 /* Loads once unmeasured, so that a file comes from the page cache, then as often as there are rounds; each time up to the first token. The last stays. */
 static void measure_loading(struct bench *b)
 {
-    struct made_model *made = b->shape ? make_model(b->shape, b->type) : NULL;
+    struct made_model *made = b->shape ? make_model(b->shape, b->type, (uint32_t)b->n_layers) : NULL;
     const sl_source *const source = made ? made_source(made) : NULL;
     const sl_model_options options = model_options(&b->s, SL_PARTS_ALL);
     for (uint64_t i = 0; i <= b->rounds; i++) {
@@ -345,6 +345,7 @@ int main(int argc, char **argv)
         { "-m", "FILE", "the model, or the first file of one", OPTION_TEXT, &b.s.model },
         { "--shape", "NAME", "made-up weights instead: llama-3.2-1b, llama-3.2-3b, llama-3.1-8b, llama-3.2-11b-vision, tiny, tiny-vision", OPTION_TEXT, &b.shape },
         { "--type", "NAME", "of made-up weights: Q4_K_M (default), Q8_0, Q4_0, Q6_K, F16, ...", OPTION_TEXT, &b.type },
+        { "--layers", "N", "of made-up weights: only so many layers, and of an encoder's in proportion (all)", OPTION_WHOLE, &b.n_layers, 1, 1000 },
         { "-p", "N", "tokens of a prompt (512)", OPTION_WHOLE, &b.n_prompt, 1, SL_LIMIT_CONTEXT / 2 },
         { "-n", "N", "tokens to decode (128)", OPTION_WHOLE, &b.n_decode, 1, SL_LIMIT_CONTEXT / 2 },
         { "--depth", "LIST", "measure behind so many tokens too: 4096,16384", OPTION_TEXT, &b.depth_list },
@@ -358,6 +359,8 @@ int main(int argc, char **argv)
         usage_error("-m, --shape: one of the two is required (try --help)");
     if (b.type && !b.shape)
         usage_error("--type: of made-up weights only; a file has its own");
+    if (b.n_layers && !b.shape)
+        usage_error("--layers: of made-up weights only");
     if (b.shape && !b.type)
         b.type = "Q4_K_M";
     parse_depths(&b);

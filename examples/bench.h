@@ -25,7 +25,8 @@ const char *machine_name(void);                         /* of the processor */
 /* ---- bench_model.c ---- */
 
 struct made_model;      /* a file that nobody wrote */
-struct made_model *make_model(const char *shape, const char *type);     /* usage error for names that it does not know */
+/* n_layers: 0, or only so many, if it has more. Usage error for names that it does not know. */
+struct made_model *make_model(const char *shape, const char *type, uint32_t n_layers);
 const sl_source *made_source(const struct made_model *m);               /* its bytes; valid until it is freed */
 const char *made_shapes(void);                                          /* the names, for the help */
 void free_made_model(struct made_model *m);
@@ -55,7 +56,7 @@ struct depth { uint64_t n; struct speed speed; struct series share; };      /* b
 struct bench {
     struct settings s;
     const char *shape, *type, *depth_list;
-    uint64_t n_prompt, n_decode, rounds;
+    uint64_t n_layers, n_prompt, n_decode, rounds;        /* n_layers: of made-up weights; 0: as many as the shape has */
     int image;
 
     sl_model *model;

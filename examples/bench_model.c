@@ -123,6 +123,8 @@ enum { MAX_PATTERNS = 64, ALIGNMENT = 32 };
 
 struct made_model {
     const struct shape *shape;
+    struct shape cut;               /* what shape points to, if it has fewer layers than the one of that name */
+    struct vision cut_vision;
     const struct mix *mix;
     const struct kind *kind;        /* if there is no mix */
     char name[64];
@@ -475,7 +477,28 @@ static int64_t read_made(uint64_t offset, void *to, uint64_t bytes, void *user)
     return (int64_t)done;
 }
 
-struct made_model *make_model(const char *shape, const char *type)
+/* n layers, and of the encoder's in proportion, at least one of each kind. */
+static void cut_layers(struct made_model *m, uint32_t n)
+{
+    const uint32_t of = m->shape->n_layer;
+    m->cut = *m->shape;
+    m->cut.n_layer = n;
+    if (m->shape->vision) {
+        const struct vision *v = m->shape->vision;
+        struct vision *cut = &m->cut_vision;
+        *cut = *v;
+        cut->n_local = (v->n_local * n + of - 1) / of;
+        cut->n_global = (v->n_global * n + of - 1) / of;
+        for (cut->n_kept = 0; cut->n_kept < v->n_kept && v->kept[cut->n_kept] < (int32_t)cut->n_local;)
+            cut->n_kept++;
+        if (n <= v->first)
+            usage_error("--layers: the first layer of %s that sees pictures is number %u", m->shape->name, v->first);
+        m->cut.vision = cut;
+    }
+    m->shape = &m->cut;
+}
+
+struct made_model *make_model(const char *shape, const char *type, uint32_t n_layers)
 {
     struct made_model *m = take(1, sizeof *m);
     for (size_t i = 0; i < N_SHAPES; i++)
@@ -490,6 +513,10 @@ struct made_model *make_model(const char *shape, const char *type)
     if (!m->mix && !m->kind)
         usage_error("--type: \"%s\" is no type of weights (Q4_K_M, Q8_0, Q4_0, Q6_K, F16, ...)", type);
     snprintf(m->name, sizeof m->name, "random %s %s", shape, type);
+    if (n_layers && n_layers < m->shape->n_layer) {
+        snprintf(m->name, sizeof m->name, "random %s %s, %u of %u layers", shape, type, n_layers, m->shape->n_layer);
+        cut_layers(m, n_layers);
+    }
     add_text(m);
     if (m->shape->vision)
         add_vision(m);

@@ -388,12 +388,14 @@ def own_bench_usage():
     bad(2, '-m', 'bench')
     bad(2, '-m', *small, '-m', TINY)
     bad(2, '--type', 'bench', '-m', TINY, '--type', 'Q8_0')
+    bad(2, '--layers', 'bench', '-m', TINY, '--layers', '1')
     bad(2, 'nonsense', 'bench', '--shape', 'nonsense')
     bad(2, 'nonsense', *small, '--type', 'nonsense')
-    for option, values in {'-p': ('0', 'x', '-1'), '-n': ('0', ''), '--rounds': ('0', '1001'), '--depth': ('', '0', 'x', '1,', ',1', '1;2', '16777217', '-1')}.items():
+    for option, values in {'-p': ('0', 'x', '-1'), '-n': ('0', ''), '--layers': ('0', '1001'), '--rounds': ('0', '1001'), '--depth': ('', '0', 'x', '1,', ',1', '1;2', '16777217', '-1')}.items():
         for value in values:
             bad(2, option, *small, option, value)
     bad(1, 'pictures', *small, '--image')
+    bad(2, 'sees pictures', 'bench', '--shape', 'tiny-vision', '--layers', '1')
     bad(1, 'nonsense', *small, '--cpu-level', 'nonsense')
     bad(1, 'missing', 'bench', '-m', scratch('missing'))
     if os.path.exists('/dev/full'):
