@@ -1,106 +1,129 @@
 /* SPDX-License-Identifier: MIT */
-/* cache_write.c - keys and values into the pages of a cache. Where which byte lies in a page: lib/kv.h. */
+/* cache_write.c - keys and values into the pages of a cache: kernels convert the numbers of a head, here they are put where lib/kv.h says. */
 #include "cpu.h"
 
 #include <string.h>
 
-/* n numbers of a key, and of a value, to the place of key number `key` in a page; 1 if one is not finite, or is not in that type. */
-typedef int store_fn(int64_t n, const float *x, char *page, int64_t key);
+enum { PIECE = 256 };       /* numbers that are converted at a time */
 
-static int key_f32(int64_t n, const float *x, char *page, int64_t key)
+/* Numbers [d, d + n) of a head of d_head, converted, to the place of key number `key` in a page; 1 if one of them is not in the type. */
+typedef int place_fn(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key);
+
+static int key_f32(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key)
 {
-    for (int64_t d = 0; d < n; d++)
-        memcpy(page + (SL_PAGE_KEYS * d + key) * 4, x + d, 4);
+    const float *x = from;
+    float *to = (float *)(void *)page + SL_PAGE_KEYS * d + key;
+    (void)d_head;
+    for (int64_t i = 0; i < n; i++)
+        to[SL_PAGE_KEYS * i] = x[i];
     return 0;
 }
 
-static int value_f32(int64_t n, const float *x, char *page, int64_t key)
+static int value_f32(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key)
 {
-    memcpy(page + n * key * 4, x, (size_t)n * 4);
+    memcpy(page + (d_head * key + d) * 4, from, (size_t)n * 4);
     return 0;
 }
 
-static int key_f16(int64_t n, const float *x, char *page, int64_t key)
+static int key_f16(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key)
 {
-    for (int64_t d = 0; d < n; d++)
-        ((uint16_t *)(void *)page)[SL_PAGE_KEYS * d + key] = sl_float_to_half(x[d]);
+    const uint16_t *x = from;
+    uint16_t *to = (uint16_t *)(void *)page + SL_PAGE_KEYS * d + key;
+    (void)d_head;
+    for (int64_t i = 0; i < n; i++)
+        to[SL_PAGE_KEYS * i] = x[i];
     return 0;
 }
 
-static int value_f16(int64_t n, const float *x, char *page, int64_t key)
+static int value_f16(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key)
 {
-    for (int64_t d = 0; d < n; d++)
-        ((uint16_t *)(void *)page)[n * key + d] = sl_float_to_half(x[d]);
+    memcpy(page + (d_head * key + d) * 2, from, (size_t)n * 2);
     return 0;
 }
 
-/* Neighbours, of d or of keys, share a dword. */
-static int store_pairs(int64_t n, const float *x, uint16_t *to, int64_t step, int64_t odd_step)
+/* Neighbours of d share a dword; d is even, and behind an odd end stands a zero. */
+static int key_bf16(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key)
+{
+    const char *x = from;
+    char *to = page + (SL_PAGE_KEYS * (d / 2) + key) * 4;
+    (void)d_head;
+    for (int64_t i = 0; 2 * i < n; i++)
+        memcpy(to + SL_PAGE_KEYS * 4 * i, x + 4 * i, 4);
+    return 0;
+}
+
+/* Neighbouring keys do. */
+static int value_bf16(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key)
+{
+    const uint16_t *x = from;
+    uint16_t *to = (uint16_t *)(void *)page + key / 2 * 2 * d_head + key % 2 + 2 * d;
+    for (int64_t i = 0; i < n; i++)
+        to[2 * i] = x[i];
+    return 0;
+}
+
+/* Blocks of 32 in a page: their integers, `fours` lines of dwords or one line of bytes per key, and their scales. */
+static int place_blocks(int64_t d, int64_t n, const sl_block_a32 *b, char *page, int64_t key, int fours)
 {
     int bad = 0;
-    for (int64_t d = 0; d < n; d++) {
-        const uint16_t b = sl_float_to_b16(x[d]);
-        bad |= (b & 0x7f80) == 0x7f80;
-        to[odd_step ? d / 2 * step + d % 2 * odd_step : d * step] = b;
-    }
-    return bad;
-}
-
-static int key_bf16(int64_t n, const float *x, char *page, int64_t key)
-{
-    uint16_t *to = (uint16_t *)(void *)page + 2 * key;
-    if (n % 2)
-        to[n / 2 * 2 * SL_PAGE_KEYS + 1] = 0;
-    return store_pairs(n, x, to, 2 * SL_PAGE_KEYS, 1);
-}
-
-static int value_bf16(int64_t n, const float *x, char *page, int64_t key)
-{
-    return store_pairs(n, x, (uint16_t *)(void *)page + key / 2 * 2 * n + key % 2, 2, 0);
-}
-
-/* A block of 32 in a page: its integers, `fours` lines of dwords or one line of bytes per key, and its scale. */
-static int store_blocks(int64_t n, const float *x, char *page, int64_t key, int fours)
-{
-    int bad = 0;
-    for (int64_t d = 0; d < n; d += 32, page += CPU_Q8_BYTES) {
-        sl_block_a32 b;
-        bad |= sl_quantize_a32(x + d, &b);
-        const uint16_t scale = sl_float_to_half(b.d);
+    page += d / 32 * CPU_Q8_BYTES;
+    for (; n > 0; n -= 32, b++, page += CPU_Q8_BYTES) {
+        const uint16_t scale = sl_float_to_half(b->d);
         bad |= (scale & 0x7c00) == 0x7c00;
-        for (int i = 0; i < 32; i += 4)
-            memcpy(page + (fours ? i * SL_PAGE_KEYS + 4 * key : 32 * key + i), b.q + i, 4);
+        if (fours)
+            for (int i = 0; i < 32; i += 4)
+                memcpy(page + i * SL_PAGE_KEYS + 4 * key, b->q + i, 4);
+        else
+            memcpy(page + 32 * key, b->q, 32);
         memcpy(page + CPU_Q8_SCALES + 2 * key, &scale, sizeof scale);
     }
     return bad;
 }
 
-static int key_q8_0(int64_t n, const float *x, char *page, int64_t key) { return store_blocks(n, x, page, key, 1); }
-static int value_q8_0(int64_t n, const float *x, char *page, int64_t key) { return store_blocks(n, x, page, key, 0); }
+static int key_q8_0(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key) { return (void)d_head, place_blocks(d, n, from, page, key, 1); }
+static int value_q8_0(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key) { return (void)d_head, place_blocks(d, n, from, page, key, 0); }
 
-static const struct stores { sl_type type; int64_t multiple; store_fn *key, *value; } stores[] = {
+static const struct places { sl_type type; int64_t multiple; place_fn *key, *value; } places[] = {
     { SL_TYPE_F32, 1, key_f32, value_f32 }, { SL_TYPE_F16, 1, key_f16, value_f16 }, { SL_TYPE_BF16, 1, key_bf16, value_bf16 }, { SL_TYPE_Q8_0, 32, key_q8_0, value_q8_0 },
 };
+const cpu_cache_write_kernel cpu_cache_write_f32 = { SL_TYPE_F32, NULL };
 
-static const struct stores *stores_of(const sl_tensor *cache)
+static const struct places *places_of(const sl_tensor *cache)
 {
-    for (size_t i = 0; i < sizeof stores / sizeof *stores; i++)
-        if (stores[i].type == cache->type && cache->ne[1] % stores[i].multiple == 0)
-            return &stores[i];
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (places[i].type == cache->type && cache->ne[1] % places[i].multiple == 0)
+            return &places[i];
     return NULL;
 }
 
 int cpu_cache_write_accepts(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    (void)self, (void)device;
-    return stores_of(&args->src[2]) != NULL;
+    (void)device;
+    return ((const cpu_cache_write_kernel *)self->kernel)->cache_type == args->src[2].type && places_of(&args->src[2]) != NULL;
 }
+
+/* A key or a value of a head. */
+static int write_head(const cpu_cache_write_kernel *kernel, place_fn *place, int64_t d_head, const float *x, char *page, int64_t key)
+{
+    union { uint16_t words[PIECE]; sl_block_a32 blocks[PIECE / 32]; } piece;
+    int bad = 0;
+    for (int64_t d = 0; d < d_head; d += PIECE) {
+        const int64_t n = d_head - d < PIECE ? d_head - d : PIECE;
+        if (kernel->convert)
+            bad |= kernel->convert(n, x + d, &piece);
+        bad |= place(d_head, d, n, kernel->convert ? (const void *)&piece : x + d, page, key);
+    }
+    return bad;
+}
+
+typedef struct job { const sl_op_args *args; const cpu_cache_write_kernel *kernel; } job;
 
 static char *page_of(const sl_tensor *cache, int64_t page, int64_t head) { return (char *)cache->data + (size_t)page * cache->stride[3] + (size_t)head * cache->stride[2]; }
 
 static sl_status write_token(void *arg, size_t tok, unsigned thread)
 {
-    const sl_op_args *a = arg;
+    const job *j = arg;
+    const sl_op_args *a = j->args;
     const sl_tensor *k = &a->src[0], *v = &a->src[1], *kc = &a->src[2], *vc = &a->src[3];
     const int64_t position = ((const int32_t *)a->src[4].data)[tok], page = position / SL_PAGE_KEYS, key = position % SL_PAGE_KEYS;
     (void)thread;
@@ -108,11 +131,11 @@ static sl_status write_token(void *arg, size_t tok, unsigned thread)
     if (position < 0 || page >= a->src[5].ne[0] || seq < 0 || seq >= a->src[5].ne[1])
         return sl_fail(SL_ERR_RANGE, "cache_write: position %lld of sequence %lld", (long long)position, (long long)seq);
     const int64_t id = ((const int32_t *)(const void *)((const char *)a->src[5].data + (size_t)seq * a->src[5].stride[1]))[page];
-    const struct stores *to = stores_of(kc);
+    const struct places *to = places_of(kc);
     int bad = 0;
     for (int64_t head = 0; head < k->ne[1]; head++) {
-        bad |= to->key(k->ne[0], (const float *)((const char *)k->data + tok * k->stride[2] + (size_t)head * k->stride[1]), page_of(kc, id, head), key);
-        bad |= to->value(v->ne[0], (const float *)((const char *)v->data + tok * v->stride[2] + (size_t)head * v->stride[1]), page_of(vc, id, head), key);
+        bad |= write_head(j->kernel, to->key, k->ne[0], (const float *)((const char *)k->data + tok * k->stride[2] + (size_t)head * k->stride[1]), page_of(kc, id, head), key);
+        bad |= write_head(j->kernel, to->value, v->ne[0], (const float *)((const char *)v->data + tok * v->stride[2] + (size_t)head * v->stride[1]), page_of(vc, id, head), key);
     }
     if (bad)
         return sl_fail(SL_ERR_NONFINITE, "cache_write: position %lld: a number that is not finite, or too large for a cache of %s", (long long)position, sl_type_name((uint32_t)kc->type));
@@ -121,6 +144,6 @@ static sl_status write_token(void *arg, size_t tok, unsigned thread)
 
 sl_status cpu_cache_write_run(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    (void)self;
-    return cpu_parallel(device, (size_t)args->src[0].ne[2], write_token, (void *)args);
+    job j = { args, self->kernel };
+    return cpu_parallel(device, (size_t)args->src[0].ne[2], write_token, &j);
 }

@@ -148,6 +148,10 @@ typedef struct cpu_rope_kernel { cpu_rope_fn *rope; } cpu_rope_kernel;
 typedef struct cpu_layer_norm_kernel { cpu_layer_norm_fn *layer_norm; } cpu_layer_norm_kernel;
 typedef struct cpu_gelu_kernel { cpu_gelu_fn *gelu; } cpu_gelu_kernel;
 typedef struct cpu_add_gated_kernel { cpu_add_gated_fn *add_gated; } cpu_add_gated_kernel;
+/* CACHE_WRITE: n numbers of a head as the cache's type has them: halves, bfloats (blocks of b16), blocks of a32; 1 if one is not finite, halves excepted.
+ * NULL: floats, as they are. */
+typedef struct cpu_cache_write_kernel { sl_type cache_type; cpu_quantize_fn *convert; } cpu_cache_write_kernel;
+extern const cpu_cache_write_kernel cpu_cache_write_f32;        /* that of all levels */
 /* ATTENTION, SPAN_ATTENTION: n <= CPU_ATTENTION_QUERIES queries meet one page, each the keys j of it whose bit in its `visible` (not 0) is set; memory of keys
  * that none of them sees may hold anything. k and v: a page of one head as lib/kv.h says; q: the query, or what `prepare` made of it, which for all n lies one
  * behind the other, with room for CPU_ATTENTION_SPARE more. Scores, maximum and sums of the block as docs/numerics.md says for the type; each query's sums max,

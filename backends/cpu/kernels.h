@@ -95,10 +95,16 @@ static inline float cpu_halve(float s[16])
     SL_ROW(OP_GELU, { SL_OP_GELU, "gelu/" text, -1, level, cpu_gelu_accepts, NULL, cpu_gelu_run, &kernel_gelu },)                                  \
     SL_ROW(OP_QUICK_GELU, { SL_OP_QUICK_GELU, "quick_gelu/" text, -1, level, cpu_gelu_accepts, NULL, cpu_gelu_run, &kernel_quick_gelu },)          \
     SL_ROW(OP_ADD_GATED, { SL_OP_ADD_GATED, "add_gated/" text, -1, level, cpu_add_gated_accepts, NULL, cpu_add_gated_run, &kernel_add_gated },)    \
+    CPU_CACHE_WRITE_IMPL(f16, level, text)                                                                                                         \
+    CPU_CACHE_WRITE_IMPL(bf16, level, text)                                                                                                        \
+    CPU_CACHE_WRITE_IMPL(q8_0, level, text)                                                                                                        \
     CPU_ATTENTION_IMPLS(f32, level, text, kernel_attention_f32)                                                                                    \
     CPU_ATTENTION_IMPLS(f16, level, text, kernel_attention_f16)                                                                                    \
     CPU_ATTENTION_IMPLS(bf16, level, text, kernel_attention_bf16)                                                                                  \
     CPU_ATTENTION_IMPLS(q8_0, level, text, kernel_attention_q8_0)
+#define CPU_CACHE_WRITE_IMPL(stem, level, text)                                                                                                    \
+    SL_ROW(OP_CACHE_WRITE, { SL_OP_CACHE_WRITE, "cache_write/" #stem "/" text, -1, level, cpu_cache_write_accepts, NULL, cpu_cache_write_run,      \
+                             &kernel_cache_##stem },)
 /* Both kinds of attention to a cache of one type. */
 #define CPU_ATTENTION_IMPLS(stem, level, text, kernel)                                                                                             \
     SL_ROW(OP_ATTENTION, { SL_OP_ATTENTION, "attention/" #stem "/" text, -1, level, cpu_attention_accepts, cpu_attention_scratch, cpu_attention_run, \

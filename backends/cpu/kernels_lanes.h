@@ -10,6 +10,7 @@
  *   f_where_less(a, b, x, y)           a < b ? x : y
  *   f_load_f16 f_load_bf16             LANES halves or bfloats, exact
  *   f_store_bf16(to, x)                the upper halves of LANES floats
+ *   f_store_f16(to, x)                 the nearest halves, ties to even
  *   f_stream(to, x) f_stream_end()     a store past the caches to an address that is a multiple of 64; what orders such stores before a task ends
  *   f_round(x)                         to the nearest bfloat, ties to even; x is finite
  *   f_flush(x)                         +0 where |x| < 2^-40
@@ -332,6 +333,17 @@ static int quantize_b16(int64_t n, const float *x, void *blocks)
     return n ? bad | sl_quantize_b16(x, (int)n, to) : bad;
 }
 
+static int convert_f16(int64_t n, const float *x, void *halves)
+{
+    uint16_t *to = halves;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        f_store_f16(to + i, f_load(x + i));
+    for (; i < n; i++)
+        to[i] = sl_float_to_half(x[i]);
+    return 0;
+}
+
 /* ---- rows ---- */
 
 static void rms_norm(int64_t n, const float *x, const float *weight, float epsilon, float *y)
@@ -508,6 +520,7 @@ FLOAT_KERNEL(f32_b16, B16)
 FLOAT_KERNEL(f16_b16, B16)
 FLOAT_KERNEL(bf16_b16, B16)
 CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 }, kernel_b16 = { SL_ACT_B16, quantize_b16 };
+CPU_KERNEL cpu_cache_write_kernel kernel_cache_f16 = { SL_TYPE_F16, convert_f16 }, kernel_cache_bf16 = { SL_TYPE_BF16, quantize_b16 }, kernel_cache_q8_0 = { SL_TYPE_Q8_0, quantize_a32 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
 CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu }, kernel_quick_gelu = { quick_gelu };

@@ -102,6 +102,15 @@ static int quantize_b16(int64_t n, const float *x, void *blocks)
     return bad;
 }
 
+/* Halves of numbers that need not be finite. */
+static int convert_f16(int64_t n, const float *x, void *halves)
+{
+    uint16_t *to = halves;
+    for (int64_t i = 0; i < n; i++)
+        to[i] = sl_float_to_half(x[i]);
+    return 0;
+}
+
 /* ---- rows ---- */
 
 static void rms_norm(int64_t n, const float *x, const float *weight, float epsilon, float *y)
@@ -323,6 +332,7 @@ static void attention_q8_0(int64_t d_head, int n, cpu_query *queries, const void
 SL_TYPES(KERNEL)
 
 CPU_KERNEL cpu_quantize_kernel kernel_a32 = { SL_ACT_A32, quantize_a32 }, kernel_a256 = { SL_ACT_A256, quantize_a256 }, kernel_b16 = { SL_ACT_B16, quantize_b16 };
+CPU_KERNEL cpu_cache_write_kernel kernel_cache_f16 = { SL_TYPE_F16, convert_f16 }, kernel_cache_bf16 = { SL_TYPE_BF16, quantize_b16 }, kernel_cache_q8_0 = { SL_TYPE_Q8_0, quantize_a32 };
 CPU_KERNEL cpu_rms_norm_kernel kernel_rms_norm = { rms_norm };
 CPU_KERNEL cpu_layer_norm_kernel kernel_layer_norm = { layer_norm };
 CPU_KERNEL cpu_gelu_kernel kernel_gelu = { gelu }, kernel_quick_gelu = { quick_gelu };

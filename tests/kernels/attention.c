@@ -56,7 +56,7 @@ static int make_call(call *c, const struct shape *shape, sl_type type)
         c->q[i] = 3 * random_float(&seed);
     const sl_op_args write = { .op = SL_OP_CACHE_WRITE, .src = { tensor(SL_TYPE_F32, shape->d, shape->kv, n_key, kv), tensor(SL_TYPE_F32, shape->d, shape->kv, n_key, kv + n_kv), c->cache.k,
                                                                  c->cache.v, tensor(SL_TYPE_I32, n_key, 1, 1, c->at), tensor(SL_TYPE_I32, c->n_page, 1, 1, c->pages) } };
-    assert_int_equal(cpu_cache_write_run(NULL, &devices[0], &write), SL_OK);
+    assert_int_equal(write_cache(&devices[0], &write), SL_OK);
     free(kv);
     return 1;
 }

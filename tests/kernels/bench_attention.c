@@ -65,7 +65,7 @@ static void make_call(call *c, cpu_device *device, const sl_impl *row, const opt
     float *kv = random_rows(&seed, (size_t)(n_key * o->kv * o->d));
     const sl_tensor rows = tensor(SL_TYPE_F32, 4, o->d, o->kv, n_key, kv), pages = tensor(SL_TYPE_I32, 4, n_page, 1, 1, c->pages);
     const sl_op_args write = { .op = SL_OP_CACHE_WRITE, .src = { rows, rows, c->cache.k, c->cache.v, tensor(SL_TYPE_I32, 4, n_key, 1, 1, c->at), pages } };
-    if (cpu_cache_write_run(NULL, device, &write) != SL_OK)
+    if (write_cache(device, &write) != SL_OK)
         abort();
     free(kv);
     c->q = random_rows(&seed, (size_t)(o->tokens * o->heads * o->d)), c->out = random_rows(&seed, (size_t)(o->tokens * o->heads * o->d));

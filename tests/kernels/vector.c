@@ -442,10 +442,39 @@ static void case_attention(uint64_t *seed, const sl_impl *row, const sl_impl *re
     }
 }
 
+static void expect_same_bytes(const char *label, const uint8_t *got, const uint8_t *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (got[i] != want[i])
+            fail_msg("%s: byte %zu is %02x, must be %02x", label, i, got[i], want[i]);
+}
+
+static void case_cache_write(uint64_t *seed, const sl_impl *row, const sl_impl *reference)
+{
+    const cpu_cache_write_kernel *k = row->kernel, *ref = reference->kernel;
+    float x[256];
+    _Alignas(64) uint8_t got[2 * 256 + 64], want[sizeof got];
+    for (int round = 0; k->convert && round < 2000; round++) {
+        const int64_t n = k->cache_type == SL_TYPE_Q8_0 ? 32 * (1 + (int64_t)random_below(seed, 8)) : 1 + (int64_t)random_below(seed, 256);
+        const float scale = round % 4 == 0 ? 0x1p-14f : round % 4 == 1 ? 0x1p-24f : round % 4 == 2 ? 0x1p15f : 1.0f;     /* halves: about the smallest normal and subnormal, and the largest */
+        for (int64_t i = 0; i < n; i++)     /* every other number lies half way between two halves, or next to it */
+            x[i] = i % 2 ? random_number(seed) * scale : sl_float((sl_bits(random_number(seed) * scale) & 0xffffe000u) + 0xfffu + (uint32_t)random_below(seed, 3));
+        memset(got, 0x5a, sizeof got);
+        memset(want, 0x5a, sizeof want);
+        assert_int_equal(ref->convert(n, x, want), 0);
+        assert_int_equal(k->convert(n, x, got), 0);
+        expect_same_bytes(row->label, got, want, sizeof got);
+        x[random_below(seed, (uint64_t)n)] = random_below(seed, 2) ? NAN : -INFINITY;
+        assert_int_equal(ref->convert(n, x, want), k->cache_type != SL_TYPE_F16);
+        assert_int_equal(k->convert(n, x, got), k->cache_type != SL_TYPE_F16);
+        expect_same_bytes(row->label, got, want, sizeof got);
+    }
+}
+
 static op_case *const cases[SL_OP_COUNT] = {
     [SL_OP_QUANTIZE] = case_quantize, [SL_OP_RMS_NORM] = case_rms_norm, [SL_OP_ADD_TO] = case_add_to, [SL_OP_SILU_MUL] = case_silu_mul,
     [SL_OP_ROPE] = case_rope, [SL_OP_ATTENTION] = case_attention, [SL_OP_LAYER_NORM] = case_layer_norm, [SL_OP_GELU] = case_gelu, [SL_OP_QUICK_GELU] = case_gelu,
-    [SL_OP_ADD_GATED] = case_add_gated, [SL_OP_SPAN_ATTENTION] = case_attention,
+    [SL_OP_ADD_GATED] = case_add_gated, [SL_OP_SPAN_ATTENTION] = case_attention, [SL_OP_CACHE_WRITE] = case_cache_write,
 };
 
 /* "attention/f16/avx2" and "attention/f16/scalar" are of one kind. */

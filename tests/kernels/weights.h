@@ -37,6 +37,17 @@ static inline size_t rows_of_machine(const sl_impl **rows, size_t capacity)
     return n;
 }
 
+/* Fills a cache of any type, in plain C. */
+static inline sl_status write_cache(cpu_device *device, const sl_op_args *args)
+{
+    const sl_impl *rows[1024];
+    const size_t n = rows_of_machine(rows, sizeof rows / sizeof *rows);
+    for (size_t i = 0; i < n; i++)
+        if (rows[i]->op == SL_OP_CACHE_WRITE && rows[i]->level == CPU_SCALAR && rows[i]->accepts(rows[i], device, args))
+            return rows[i]->run(rows[i], device, args);
+    return SL_ERR_UNSUPPORTED;
+}
+
 /* Says which levels those rows are of. */
 static inline void print_levels(const sl_impl *const *rows, size_t n)
 {

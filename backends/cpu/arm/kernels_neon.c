@@ -27,6 +27,7 @@ INLINE vf f_power(vf t) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vre
 INLINE vf f_where_less(vf a, vf b, vf x, vf y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
 INLINE vf f_load_f16(const uint16_t *x) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x))); }
 INLINE vf f_load_bf16(const uint16_t *x) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(x), 16)); }
+INLINE void f_store_f16(uint16_t *to, vf x) { vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 INLINE void f_store_bf16(uint16_t *to, vf x) { vst1_u16(to, vshrn_n_u32(vreinterpretq_u32_f32(x), 16)); }
 INLINE vf f_round(vf x)
 {

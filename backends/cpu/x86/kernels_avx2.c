@@ -26,6 +26,7 @@ INLINE vf f_power(vf t) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_ad
 INLINE vf f_where_less(vf a, vf b, vf x, vf y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
 INLINE vf f_load_f16(const uint16_t *x) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)x)); }
 INLINE vf f_load_bf16(const uint16_t *x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)x)), 16)); }
+INLINE void f_store_f16(uint16_t *to, vf x) { _mm_storeu_si128((void *)to, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)); }
 INLINE void f_store_bf16(uint16_t *to, vf x)
 {
     const __m256i dwords = _mm256_srli_epi32(_mm256_castps_si256(x), 16);

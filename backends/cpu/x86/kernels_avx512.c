@@ -30,6 +30,7 @@ INLINE vf f_power(vf t) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_ad
 INLINE vf f_where_less(vf a, vf b, vf x, vf y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
 INLINE vf f_load_f16(const uint16_t *x) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)x)); }
 INLINE vf f_load_bf16(const uint16_t *x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x)), 16)); }
+INLINE void f_store_f16(uint16_t *to, vf x) { _mm256_storeu_si256((void *)to, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)); }
 INLINE void f_store_bf16(uint16_t *to, vf x) { _mm256_storeu_si256((void *)to, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(x), 16))); }
 INLINE vf f_round(vf x)
 {
