@@ -10,7 +10,7 @@
 #define SL_STRING(x) SL_STRING_(x)
 
 /* Raised whenever a canonical step of docs/numerics.md changes. */
-enum { NUMERICS_ID = 1 };
+enum { NUMERICS_ID = 2 };
 
 const char *sl_version(void) { return SL_STRING(SL_API_MAJOR) "." SL_STRING(SL_API_MINOR) "." SL_STRING(SL_API_PATCH); }
 uint32_t sl_numerics_id(void) { return NUMERICS_ID; }

@@ -51,6 +51,18 @@ sl_status sl_kv_shape(sl_kv_layer *layer, sl_type type, int64_t d_head, int64_t 
     return cache_tensor(&layer->v, f, values, d_head, SL_PAGE_KEYS, n_head_kv, n_pages, bytes);
 }
 
+sl_kv_layer sl_kv_of_pass(sl_pass *pass, sl_act_form act, int64_t d_head, int64_t n_head, int64_t n_pages)
+{
+    const sl_kv_layer none = { .k = { .ne = { 0 } } };
+    sl_kv_layer layer = none;
+    uint64_t bytes = 0;
+    if (pass->status == SL_OK)
+        pass->status = sl_kv_shape(&layer, act == SL_ACT_B16 ? SL_TYPE_BF16 : SL_TYPE_F32, d_head, n_head, n_pages, &bytes);
+    layer.k.data = sl_pass_tensor(pass, SL_TYPE_I8, (int64_t)layer.k.stride[3], n_pages, 1, 1).data;
+    layer.v.data = sl_pass_tensor(pass, SL_TYPE_I8, (int64_t)layer.v.stride[3], n_pages, 1, 1).data;
+    return pass->status == SL_OK ? layer : none;
+}
+
 sl_status sl_kv_rows_shape(sl_kv_layer *layer, int64_t n, int64_t n_pages, uint64_t *bytes)
 {
     size_t page;

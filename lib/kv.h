@@ -14,6 +14,7 @@
 #define SL_KV_H
 
 #include "model.h"
+#include "op.h"
 
 typedef struct sl_kv {
     sl_kv_layer *layers;        /* [n_layer] */
@@ -25,6 +26,9 @@ typedef struct sl_kv {
 sl_status sl_kv_type(sl_type *type, const char *name);
 /* Shapes of n_pages pages, their bytes added to *bytes; no memory. SL_ERR_UNSUPPORTED if heads of that size do not fit the type. */
 sl_status sl_kv_shape(sl_kv_layer *layer, sl_type type, int64_t d_head, int64_t n_head_kv, int64_t n_pages, uint64_t *bytes);
+/* Keys and values that live as long as a pass, which looks at them with spans: a cache of bf16 where the products that make them are in bf16 arithmetic
+ * (act: what their weights want), else of f32. Memory is as the arena has it. */
+sl_kv_layer sl_kv_of_pass(sl_pass *pass, sl_act_form act, int64_t d_head, int64_t n_head, int64_t n_pages);
 /* Rows of n numbers instead of keys and values, [n, 64, 1, n_pages], in `k`; `v` stays empty. */
 sl_status sl_kv_rows_shape(sl_kv_layer *layer, int64_t n, int64_t n_pages, uint64_t *bytes);
 /* All of them, [n, 64 * n_pages]. */

@@ -68,7 +68,7 @@ typedef struct sl_model_options {
      *  SL_ERR_UNSUPPORTED: it cannot work here. */
     const char *backend;
     const char *cpu_level;      /**< ceiling: "scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "dotprod", "i8mm". NULL: best. The result is the same bits */
-    const char *arith;          /**< activations beside float weights: "f32" (default) or "bf16" */
+    const char *arith;          /**< activations beside float weights, and attention of image encoders: "f32" (default) or "bf16" */
     const char *pre;            /**< overrides tokenizer.ggml.pre, see tokenizer.h */
     uint32_t n_threads;         /**< computing threads, the caller included; 0: physical cores the process may use */
     uint32_t in_place;          /**< 1: use weights where they lie (the file is mapped: it must not change while the model lives; memory sources must outlive the model); 0: pack them into own memory */

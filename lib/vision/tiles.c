@@ -5,6 +5,7 @@
 
 #include "arith.h"
 #include "image.h"
+#include "kv.h"
 #include "vision/keys.h"
 
 #include <stdio.h>
@@ -207,14 +208,14 @@ static void attention(sl_pass *p, const sl_vision *v, const sl_tiles_layer *y, c
 {
     const int64_t d = v->n_embd / v->n_head, n_page = picture->pages.ne[0];
     const sl_mark mark = sl_pass_mark(p);
-    sl_tensor keys = sl_pass_tensor(p, SL_TYPE_F32, SL_PAGE_KEYS, d, v->n_head, n_page), values = sl_pass_tensor(p, SL_TYPE_F32, d, SL_PAGE_KEYS, v->n_head, n_page);
+    const sl_kv_layer kv = sl_kv_of_pass(p, y->k.form, d, v->n_head, n_page);
     sl_act a = sl_act_of(sl_op_layer_norm(p, x, y->norm1, y->norm1_bias, v->epsilon));
     sl_tensor q = sl_view_heads(sl_op_matmul(p, &y->q, &a), d);
     const sl_mark made = sl_pass_mark(p);
     sl_tensor k = sl_view_heads(sl_op_matmul(p, &y->k, &a), d);
-    sl_op_cache_write(p, k, sl_view_heads(sl_op_matmul(p, &y->v, &a), d), keys, values, picture->positions, picture->pages, (sl_tensor) { 0 });
+    sl_op_cache_write(p, k, sl_view_heads(sl_op_matmul(p, &y->v, &a), d), kv.k, kv.v, picture->positions, picture->pages, (sl_tensor) { 0 });
     sl_pass_release(p, made);
-    sl_tensor o = sl_op_span_attention(p, q, keys, values, picture->spans, picture->ranges, 1.0f / sl_sqrt((float)d));
+    sl_tensor o = sl_op_span_attention(p, q, kv.k, kv.v, picture->spans, picture->ranges, 1.0f / sl_sqrt((float)d));
     sl_act heads = sl_act_of(sl_view_flat(o));                                              /* [n_embd, N] */
     sl_tensor out = sl_op_matmul(p, &y->output, &heads);
     if (sl_tensor_is(&y->attn_gate[0]))

@@ -3,6 +3,7 @@
 #include "vision/vit.h"
 
 #include "arith.h"
+#include "kv.h"
 #include "vision/keys.h"
 
 /* ---- hyper-parameters ---- */
@@ -197,7 +198,7 @@ static APART void attention(sl_pass *p, const sl_vision *v, const sl_vit *e, con
 {
     const int64_t d = v->n_embd / v->n_head, n_page = (v->n_pos + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS;
     const sl_tensor places = e->places[p->device];
-    sl_tensor keys = sl_pass_tensor(p, SL_TYPE_F32, SL_PAGE_KEYS, d, v->n_head, n_page), values = sl_pass_tensor(p, SL_TYPE_F32, d, SL_PAGE_KEYS, v->n_head, n_page);
+    const sl_kv_layer kv = sl_kv_of_pass(p, y->k.form, d, v->n_head, n_page);
     sl_act a = sl_act_of(sl_op_layer_norm(p, x, y->norm1, y->norm1_bias, v->epsilon));
     sl_tensor q = sl_view_heads(with_bias(p, sl_op_matmul(p, &y->q, &a), y->q_bias), d), k = sl_view_heads(with_bias(p, sl_op_matmul(p, &y->k, &a), y->k_bias), d);
     sl_tensor values_of = sl_view_heads(with_bias(p, sl_op_matmul(p, &y->v, &a), y->v_bias), d);
@@ -205,8 +206,8 @@ static APART void attention(sl_pass *p, const sl_vision *v, const sl_vit *e, con
         sl_op_rope(p, q, e->angles[p->device]);
         sl_op_rope(p, k, e->angles[p->device]);
     }
-    sl_op_cache_write(p, k, values_of, keys, values, places, sl_view_rows(places, 0, n_page), none);
-    sl_tensor o = sl_op_span_attention(p, q, keys, values, e->spans[p->device], e->ranges[p->device], 1.0f / sl_sqrt((float)d));
+    sl_op_cache_write(p, k, values_of, kv.k, kv.v, places, sl_view_rows(places, 0, n_page), none);
+    sl_tensor o = sl_op_span_attention(p, q, kv.k, kv.v, e->spans[p->device], e->ranges[p->device], 1.0f / sl_sqrt((float)d));
     sl_act heads = sl_act_of(sl_view_flat(o));                                              /* [n_embd, n_pos] */
     sl_op_add_to(p, x, with_bias(p, sl_op_matmul(p, &y->output, &heads), y->output_bias));
 }
