@@ -54,13 +54,9 @@ static sl_status check_options(const sl_model_options *o)
 /* Reads the options and the allocator in them. */
 static sl_status read_options(sl_model_options *o, sl_mem *mem, const sl_model_options *given)
 {
-    sl_allocator allocator;
     SL_TRY(sl_options_read(o, sizeof *o, given));
     SL_TRY(check_options(o));
-    if (!o->allocator)
-        return sl_mem_init(mem, NULL);
-    SL_TRY(sl_options_read(&allocator, sizeof allocator, o->allocator));
-    return sl_mem_init(mem, &allocator);
+    return sl_allocator_read(mem, o->allocator);
 }
 
 /* Where the files are: a path or sources. */

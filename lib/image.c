@@ -153,15 +153,6 @@ uint32_t sl_exif_orientation(const uint8_t *data, size_t length)
 
 /* ---- the interface ---- */
 
-static sl_status read_allocator(sl_mem *mem, const sl_allocator *given)
-{
-    sl_allocator allocator;
-    if (!given)
-        return sl_mem_init(mem, NULL);
-    SL_TRY(sl_options_read(&allocator, sizeof allocator, given));
-    return sl_mem_init(mem, &allocator);
-}
-
 static sl_status decode(sl_image **out, const sl_encoded *in)
 {
     if (in->length > SL_LIMIT_IMAGE_BYTES)
@@ -194,7 +185,7 @@ sl_status sl_image_decode(sl_image **out, const void *data, size_t length, const
     if (!data)
         return sl_fail(SL_ERR_ARGUMENT, "sl_image_decode: an argument is NULL");
     sl_mem mem;
-    SL_TRY(read_allocator(&mem, allocator));
+    SL_TRY(sl_allocator_read(&mem, allocator));
     return sl_fail_in(decode(out, &(sl_encoded) { &mem, data, length }), "image");
 }
 
@@ -223,7 +214,7 @@ sl_status sl_image_load(sl_image **out, const char *path, const sl_allocator *al
         return sl_fail(SL_ERR_ARGUMENT, "sl_image_load: an argument is NULL");
     sl_mem mem;
     sl_file *file;
-    SL_TRY(read_allocator(&mem, allocator));
+    SL_TRY(sl_allocator_read(&mem, allocator));
     SL_TRY(sl_fail_in(sl_file_open(&file, &mem, path), path));
     const sl_status status = sl_fail_in(load(out, &mem, file), path);
     sl_file_close(file, &mem);
@@ -244,7 +235,7 @@ sl_status sl_image_from_rgb(sl_image **out, const uint8_t *rgb, uint32_t width, 
     if (stride && sl_mul(stride, height, &span))
         return sl_fail(SL_ERR_OVERFLOW, "sl_image_from_rgb: %u rows of %zu bytes do not fit the address space", height, stride);
     sl_mem mem;
-    SL_TRY(read_allocator(&mem, allocator));
+    SL_TRY(sl_allocator_read(&mem, allocator));
     SL_TRY(sl_fail_in(sl_image_create(out, &mem, width, height), "sl_image_from_rgb"));
     const size_t row = 3 * (size_t)width, step = stride ? stride : row;
     for (size_t y = 0; y < height; y++)

@@ -51,6 +51,15 @@ sl_status sl_result_write(void *out, const void *full, size_t full_size)
     return SL_OK;
 }
 
+sl_status sl_allocator_read(sl_mem *mem, const sl_allocator *given)
+{
+    sl_allocator allocator;
+    if (!given)
+        return sl_mem_init(mem, NULL);
+    SL_TRY(sl_options_read(&allocator, sizeof allocator, given));
+    return sl_mem_init(mem, &allocator);
+}
+
 /* Every default is 0. */
 static sl_status write_default(void *out, size_t size)
 {

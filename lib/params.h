@@ -4,7 +4,7 @@
 #ifndef SL_PARAMS_H
 #define SL_PARAMS_H
 
-#include "status.h"
+#include "mem.h"
 
 #define SL_PARAMS_MAX_BYTES 65536   /* no structure comes near; a larger size is an uninitialised member */
 
@@ -15,5 +15,8 @@ sl_status sl_options_read(void *full, size_t full_size, const void *given);
 /* Copies `full` to a caller's structure: as many bytes as it has room for, zeros where it has more. Its size member stays.
  * SL_ERR_ARGUMENT if out is NULL or its size impossible. */
 sl_status sl_result_write(void *out, const void *full, size_t full_size);
+
+/* The allocator of a program of any age; NULL: the C library's memory. */
+sl_status sl_allocator_read(sl_mem *mem, const sl_allocator *given);
 
 #endif

@@ -84,13 +84,10 @@ static sl_status check_options(const sl_quantize_options *o)
 
 static sl_status read_options(job *j, sl_quantize_options *o, const sl_quantize_options *given, const char *name)
 {
-    sl_allocator allocator;
     char quoted[SL_QUOTE_BYTES];
     SL_TRY(sl_options_read(o, sizeof *o, given));
     SL_TRY(check_options(o));
-    if (o->allocator)
-        SL_TRY(sl_options_read(&allocator, sizeof allocator, o->allocator));
-    SL_TRY(sl_mem_init(&j->mem, o->allocator ? &allocator : NULL));
+    SL_TRY(sl_allocator_read(&j->mem, o->allocator));
     j->options = o;
     j->log = (sl_log) { o->log, o->log_user };
     j->mix = sl_mix_find(name);
@@ -306,6 +303,8 @@ static sl_status quantize(job *j, const char *in, const sl_source *const *source
     sl_quantize_options options;
     char sentence[SL_SENTENCE_BYTES];       /* what is optional and missing writes one */
     sl_sentence_keep(sentence);
+    if (result)
+        SL_TRY(sl_result_write(result, &j->result, sizeof j->result));
     SL_TRY(read_options(j, &options, given, name));
     SL_TRY(in ? sl_parts_open_path(&j->parts, &j->mem, in) : sl_parts_open_sources(&j->parts, &j->mem, sources, n_sources, 0));
     const uint64_t fp = sl_fp_enter();

@@ -4,6 +4,7 @@
  * A draw is the high half of total weight x one number of the generator, walked down from the most likely candidate (candidates.h). Whatever
  * a call changes it changes at its end: a call that fails leaves generator, history and steps as they were. */
 #include "fpenv.h"
+#include "params.h"
 #include "sample_step.h"
 
 /* ---- generator: xoshiro256** of Blackman and Vigna, its state filled by SplitMix64 from the seed ---- */
@@ -61,7 +62,7 @@ sl_status sl_sampler_create(sl_sampler **out, uint32_t n_vocab, uint64_t seed, c
     if (n_vocab > SL_LIMIT_VOCABULARY)
         return sl_fail(SL_ERR_LIMIT, "sampler: %u tokens, at most %d", (unsigned)n_vocab, SL_LIMIT_VOCABULARY);
     sl_mem mem;
-    SL_TRY(sl_mem_init(&mem, allocator));
+    SL_TRY(sl_allocator_read(&mem, allocator));
     sl_sampler *sampler = sl_mem_alloc(&mem, 1, sizeof *sampler);
     if (!sampler)
         return SL_ERR_NOMEM;
