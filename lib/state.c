@@ -161,6 +161,8 @@ static sl_status check_head(const sl_session *session, uint32_t seq, const sl_st
         return sl_fail(SL_ERR_RANGE, "state: %u sequences, the session has %u", head->n_seq, session->sizes.n_seq);
     if (head->n_pages > (uint64_t)session->sizes.n_pages)
         return sl_fail(SL_ERR_FULL, "state: %llu pages, the cache has %lld", (unsigned long long)head->n_pages, (long long)session->sizes.n_pages);
+    if (head->n_pictures && session->model->hp.vision.n_vector)
+        return sl_fail(SL_ERR_UNSUPPORTED, "state: with pictures whose vectors take the place of tokens");
     return head->n_pictures <= SL_LIMIT_IMAGES ? SL_OK : sl_fail(SL_ERR_LIMIT, "state: %u pictures", head->n_pictures);
 }
 
@@ -340,15 +342,18 @@ static void release(taken *t)
 
 static sl_status wrong(const char *what, uint32_t seq) { return sl_fail(SL_ERR_RANGE, "state: sequence %u: %s", seq, what); }
 
-/* Image tokens and pictures go together; pages and pictures are such as the state has. */
+/* Image tokens and pictures go together; pages and pictures are such as the state has. An id that is no text is the image token, or none: only a session that was
+ * given the picture may hold one. */
 static sl_status check_sequence(taken *t, loaded *q)
 {
     const sl_hparams *hp = &t->session->model->hp;
     size_t n = 0;
     for (size_t i = 0; i < q->length; i++) {
-        if (q->tokens[i] < 0 || (uint32_t)q->tokens[i] >= hp->n_token)
+        const sl_token id = q->tokens[i];
+        const int is_image = hp->vision.max_tiles && id == hp->vision.token;
+        if (id < 0 || (uint32_t)id >= hp->n_token || ((uint32_t)id >= hp->n_vocab && !is_image))
             return wrong("a token that the model does not have", q->seq);
-        if ((uint32_t)q->tokens[i] < hp->n_vocab)
+        if (!is_image)
             continue;
         if (n == q->n_entries || q->entries[n].position != i)
             return wrong("an image token without its picture", q->seq);
