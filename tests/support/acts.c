@@ -375,6 +375,37 @@ static sl_status do_quantize_files(void)
     return status;
 }
 
+/* Counted by a session of its own: what is counted takes its memory while something is computed. */
+static sl_status do_importance(void)
+{
+    static unsigned char room[MOST_BYTES];
+    bytes b = { room, 0, 0 };
+    sl_session *session;
+    sl_importance *importance = NULL;
+    faults_hold();
+    STATUS(sl_session_create(&session, s.model, NULL), SL_OK);
+    faults_release();
+    sl_status status = sl_importance_create(&importance, session, "acts");
+    assert_true(!importance == (status != SL_OK));
+    if (status == SL_OK)
+        status = sl_session_eval(session, scene_ids, N_IDS, NULL, 0);
+    if (status == SL_OK)
+        status = sl_importance_write(importance, put_some, &b);
+    if (status == SL_OK)
+        status = sl_importance_save(importance, s.paths[OUT]);
+    if (status == SL_OK && !s.counted.n) {
+        memcpy(s.counted.data, b.data, b.n);
+        s.counted.n = b.n;
+    }
+    if (status == SL_OK) {
+        assert_int_equal(b.n, s.counted.n);
+        assert_memory_equal(b.data, s.counted.data, b.n);
+    }
+    sl_importance_free(importance);
+    sl_session_free(session);
+    return status;
+}
+
 static sl_status say(sl_token *out, size_t *n)
 {
     static const char text[] = "the zebra is zig and zag";
@@ -466,7 +497,7 @@ const act acts[] = {
 #endif
     { "load a picture", do_image_file, NOTHING }, { "pictures", do_pictures, NOTHING },
     { "save a state", do_save, EARLIER }, { "load a state", do_load_state, EARLIER }, { "write a state", do_write_state, NOTHING }, { "read a state", do_read_state, NOTHING },
-    { "quantize", do_quantize, THREADS }, { "quantize files", do_quantize_files, THREADS },
+    { "quantize", do_quantize, THREADS }, { "quantize files", do_quantize_files, THREADS }, { "importance", do_importance, NOTHING },
     { "chat", do_chat, NOTHING }, { "encode", do_encode, NOTHING }, { "decode", do_decode, NOTHING }, { "decoder", do_decoder, NOTHING }, { "sampler", do_sampler, NOTHING },
     { NULL, NULL, 0 },
     { NULL, NULL, 0 },
@@ -519,6 +550,8 @@ static void expect_all(void)
     s.state.data = malloc(MOST_BYTES);
     STATUS(sl_state_write(s.timelines, SL_SEQ_ALL, put, &s.state), SL_OK);
     s.quantized.data = malloc(MOST_BYTES);
+    s.counted.data = malloc(MOST_BYTES);
+    STATUS(do_importance(), SL_OK);
     const sl_quantize_options q = { .size = sizeof q, .n_threads = 1 };
     const sl_source source = scene_source(s.large, s.large_size), *const sources[] = { &source };
     STATUS(sl_quantize_sources(sources, 1, put_some, &s.quantized, "Q4_K_M", &q, NULL), SL_OK);

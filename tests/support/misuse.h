@@ -33,6 +33,15 @@ int misuse_prepare(void **state);
 int misuse_clean(void **state);
 void misuse_every_function(void **state);   /* fails for each one of tests/abi/symbols.txt (SL_SYMBOLS) without a row */
 
+/* Rows of tests/api/misuse_session.c. */
+void misuse_sessions(void **state);
+void misuse_sequences(void **state);
+void misuse_embeddings(void **state);
+void misuse_samplers(void **state);
+void misuse_generating(void **state);
+void misuse_states(void **state);
+void misuse_importance(void **state);
+
 sl_source misuse_source(const void *data, uint64_t length);
 
 /* A call that must be refused with this status; and one that must answer with this. */

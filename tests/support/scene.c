@@ -133,7 +133,7 @@ int scene_close(void)
     sl_model_free(s.seeing);
     for (size_t i = 0; i < COUNT(s.encoded); i++)
         picture_free(&s.encoded[i]);
-    free(s.file), free(s.large), free(s.pixels), free(s.state.data), free(s.quantized.data);
+    free(s.file), free(s.large), free(s.pixels), free(s.state.data), free(s.quantized.data), free(s.counted.data);
     for (size_t i = 0; i < N_PATHS; i++)
         unlink(s.paths[i]);
     return !rmdir(s.folder);

@@ -28,7 +28,7 @@ typedef struct scene {
     sl_memory need;
     unsigned char *file, *large;
     size_t file_size, large_size;
-    bytes state, quantized;
+    bytes state, quantized, counted;
     picture encoded[3];         /* png, jpeg, webp */
     uint8_t decoded[3][3 * WIDTH * HEIGHT];
     uint8_t *pixels;
