@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* generate.c - from prompt to text: the loop of choosing, showing (shown.c) and computing tokens. Everything that takes memory happens before the session changes. */
+#include "arith.h"
 #include "lookup.h"
 #include "params.h"
 #include "platform.h"
@@ -17,6 +18,7 @@ struct run {
     sl_generate_options options;
     float *logits;          /* [n_vocab, 1 + lookup] */
     uint32_t n_vocab;
+    sl_token image;         /* what stands for pictures, or SL_TOKEN_NONE */
     size_t length;          /* of the timeline, drafts that were not chosen yet not counted */
     sl_token drafts[MAX_LOOKUP];
     size_t n_drafts, row;   /* drafts that are computed; logits of the row-th token behind them come next */
@@ -44,6 +46,7 @@ static sl_status prepare(struct run *run, const sl_token *prompt, size_t n_ids)
         return sl_fail(SL_ERR_FULL, "generate: a prompt of %zu tokens, the context has %zu", n_ids, sl_session_capacity(run->session));
     SL_TRY(sl_model_get_info(run->model, &info));
     run->n_vocab = info.n_vocab;
+    run->image = info.image_token;
     if (o->sampler && sl_sampler_vocab(o->sampler) != info.n_vocab)
         return sl_fail(SL_ERR_ARGUMENT, "generate: the sampler is for %u tokens, the model has %u", (unsigned)sl_sampler_vocab(o->sampler), (unsigned)info.n_vocab);
     if (o->lookup > MAX_LOOKUP)
@@ -61,9 +64,11 @@ static sl_status compute_prompt(struct run *run, const sl_token *prompt, size_t 
 {
     size_t before = sl_session_length(run->session);
     sl_token last = n_ids ? SL_TOKEN_NONE : sl_session_tokens(run->session)[before - 1];
-    if (!n_ids)
+    if (!n_ids) {
+        SL_TRY(sl_sequence_check_again(run->session, 0));
+        SL_TRY(sl_session_check_cancel(run->session));
         sl_sequence_step_back(run->session, 0, before - 1);
-    else if (run->options.reuse) {
+    } else if (run->options.reuse) {
         before = sl_sequence_match(run->session, 0, prompt, n_ids);
         run->result.n_kept = (uint32_t)before;
         prompt += before;
@@ -77,9 +82,12 @@ static sl_status compute_prompt(struct run *run, const sl_token *prompt, size_t 
 
 /* ---- tokens ---- */
 
+/* What stands for a picture is never chosen: there is no picture that it could stand for. */
 static sl_status choose(struct run *run, sl_token *id)
 {
-    const float *logits = run->logits + run->row * run->n_vocab;
+    float *logits = run->logits + run->row * run->n_vocab;
+    if (run->image >= 0 && (uint32_t)run->image < run->n_vocab)
+        logits[run->image] = sl_float(0xff800000u);      /* -inf */
     SL_TRY(run->options.sampler ? sl_sampler_sample(run->options.sampler, logits, id) : sl_sample_greedy(logits, run->n_vocab, id));
     if (!run->result.n_tokens++) {
         run->result.prompt_ns = sl_clock_ns() - run->start_ns;
@@ -106,6 +114,9 @@ static sl_status compute_token(struct run *run, sl_token id)
     if (run->options.max_tokens && most > run->options.max_tokens - run->result.n_tokens)
         most = run->options.max_tokens - run->result.n_tokens;
     run->n_drafts = most ? sl_lookup(sl_session_tokens(run->session), run->length, id, run->n_vocab, most, run->drafts) : 0;
+    for (size_t i = 0; i < run->n_drafts; i++)      /* nor expected */
+        if (run->drafts[i] == run->image)
+            run->n_drafts = i;
     run->row = 0;
     run->result.n_drafts += (uint32_t)run->n_drafts;
     ids[0] = id;

@@ -116,6 +116,12 @@ void sl_sequence_step_back(sl_session *s, uint32_t seq, size_t length)
     sl_pictures_unplace(&s->pictures, seq, s->seqs[seq].tokens, length);
 }
 
+sl_status sl_sequence_check_again(const sl_session *s, uint32_t seq)
+{
+    const sl_sequence *q = &s->seqs[seq];
+    return s->pages.n_free || s->pages.holders[q->pages[q->n_pages - 1]] == 1 ? SL_OK : sl_fail(SL_ERR_FULL, "session: no page of the cache is free for a copy of the last one");
+}
+
 size_t sl_sequence_match(sl_session *s, uint32_t seq, const sl_token *ids, size_t n_ids)
 {
     sl_sequence *q = &s->seqs[seq];

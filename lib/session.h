@@ -86,6 +86,8 @@ void sl_sequence_trim(sl_session *session, sl_sequence *seq);
 /* Takes tokens back; their pictures are forgotten with those that wait, or (step_back) wait for their token again. */
 void sl_sequence_rewind_to(sl_session *session, uint32_t seq, size_t length);
 void sl_sequence_step_back(sl_session *session, uint32_t seq, size_t length);
+/* SL_ERR_FULL if the last token, taken back, could not be computed once more: its page is shared, and there is no other for a copy. */
+sl_status sl_sequence_check_again(const sl_session *session, uint32_t seq);
 /* Takes tokens back until the timeline is a beginning of ids[n_ids], shorter than it; returns its length. Pictures that wait still wait. */
 size_t sl_sequence_match(sl_session *session, uint32_t seq, const sl_token *ids, size_t n_ids);
 /* As the public functions. */

@@ -59,6 +59,7 @@ typedef struct sl_generate_result {
 /** Computes the prompt's n_ids tokens at the end of the session's timeline, then makes tokens until something ends it. Without a prompt
  *  (n_ids 0, the timeline not empty) the timeline goes on: its last token is computed once more. The tokens made stay
  *  in the timeline (the last one is chosen, not yet computed, unless it ended by length or callback after it). A prompt that does not fit is SL_ERR_FULL with the session unchanged;
+ *  and so is one without a prompt if the last token cannot be computed once more; the token that stands for pictures (sl_model_info.image_token) is never chosen;
  *  a context that fills up while generating, or a cache whose pages other sequences hold, ends with SL_FINISH_FULL. `result` may be NULL. Since 0.1. */
 SL_API sl_status sl_generate(sl_session *session, const sl_token *prompt, size_t n_ids, const sl_generate_options *options, sl_generate_result *result);
 

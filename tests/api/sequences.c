@@ -384,8 +384,31 @@ static void memory_fails(void **state)
     assert_int_equal(c.wrong, 0);
 }
 
+/* Text that goes on from a shared page, with none for a copy: nothing has changed. */
+static void no_page_to_go_on(void **state)
+{
+    (void)state;
+    sl_model *m = load(NULL, 1);
+    sl_session *session = open_session(m, NULL, 2, 64, N_CTX);
+    sl_token ids[N_CTX];
+    for (size_t n = N_CTX - 6; n <= N_CTX; n += 6) {        /* both in the last of the pages */
+        for (size_t i = 0; i < n; i++)
+            ids[i] = (sl_token)(i % N_VOCAB);
+        STATUS(sl_seq_rewind(session, 0, 0), SL_OK);
+        STATUS(sl_session_eval(session, ids, n, NULL, 0), SL_OK);
+        STATUS(sl_seq_copy(session, 0, 1, n), SL_OK);
+        STATUS(sl_generate(session, NULL, 0, &(sl_generate_options) { .size = sizeof(sl_generate_options), .max_tokens = 1 }, NULL), SL_ERR_FULL);
+        assert_int_equal(sl_session_length(session), n);
+        assert_memory_equal(sl_session_tokens(session), ids, n * sizeof *ids);
+        STATUS(sl_seq_rewind(session, 1, 0), SL_OK);
+        STATUS(sl_generate(session, NULL, 0, &(sl_generate_options) { .size = sizeof(sl_generate_options), .max_tokens = 1 }, NULL), SL_OK);
+    }
+    sl_session_free(session);
+    sl_model_free(m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(eight_together), cmocka_unit_test(random_life), cmocka_unit_test(the_last_page), cmocka_unit_test(refused), cmocka_unit_test(memory_fails) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(no_page_to_go_on), cmocka_unit_test(eight_together), cmocka_unit_test(random_life), cmocka_unit_test(the_last_page), cmocka_unit_test(refused), cmocka_unit_test(memory_fails) };
     return cmocka_run_group_tests(tests, make_file, drop_file);
 }

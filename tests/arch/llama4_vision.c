@@ -4,6 +4,7 @@
 #include "gguf_build.h"
 #include "loader.h"
 #include "mllama_reference.h"
+#include <spacellama/generate.h>
 #include <spacellama/state.h>
 #include "vision/vit.h"
 
@@ -240,6 +241,33 @@ static void rewinds(void **state)
     sl_model_free(model);
 }
 
+/* ---- text about pictures ---- */
+
+/* However likely it is, what stands for vectors of a picture is not chosen, and not expected where the text repeats itself. */
+static void no_picture_is_made_up(void **state)
+{
+    (void)state;
+    sl_model *model = model_of(files[0].text, files[0].projector);
+    story s = tell("image-1tile");
+    sl_session *session = open_session(model, &s);
+    sl_sampler *sampler;
+    const double bias[] = { model->hp.vision.token, 1000 };
+    OK(sl_sampler_create(&sampler, model->hp.n_vocab, 1, NULL));
+    OK(sl_sampler_add(sampler, "logit-bias", bias, 2));
+    OK(sl_sampler_add(sampler, "top-k", (const double[]) { 1 }, 1));
+    for (uint32_t lookup = 0; lookup < 5; lookup += 4) {
+        const sl_generate_options o = { .size = sizeof o, .max_tokens = 12, .sampler = sampler, .lookup = lookup, .reuse = 1 };
+        OK(sl_generate(session, s.ids, s.n_ids, &o, NULL));
+        for (size_t i = s.n_ids; i < sl_session_length(session); i++)
+            assert_int_not_equal(sl_session_tokens(session)[i], model->hp.vision.token);
+        assert_int_equal(sl_session_images(session), s.n_images);
+    }
+    sl_sampler_free(sampler);
+    sl_session_free(session);
+    forget(&s);
+    sl_model_free(model);
+}
+
 /* ---- one file ---- */
 
 /* Names of projector files, and those of one-file layouts; what stands behind "v.blk.N." is looked up without that. */
@@ -398,7 +426,7 @@ static void wrong_projectors(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(pixels), cmocka_unit_test(encoder_stages), cmocka_unit_test(logits), cmocka_unit_test(spelling), cmocka_unit_test(rewinds),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(pixels), cmocka_unit_test(encoder_stages), cmocka_unit_test(logits), cmocka_unit_test(spelling), cmocka_unit_test(rewinds), cmocka_unit_test(no_picture_is_made_up),
                                         cmocka_unit_test(one_file), cmocka_unit_test(wrong_files), cmocka_unit_test(wrong_projectors) };
     return cmocka_run_group_tests_name("llama4_vision", tests, prepare, clean);
 }

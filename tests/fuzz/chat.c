@@ -35,10 +35,20 @@ static const vocab_extra tokens[] = {
 };
 enum { N_TOKENS = sizeof tokens / sizeof *tokens, IMAGE = 256 + N_TOKENS - 1 };
 
+static vocab_test made[2];
+
+static void close_all(void)
+{
+    for (int i = 0; i < 2; i++)
+        if (made[i].vocab)
+            vocab_close(&made[i]);
+}
+
 static const sl_vocab *vocabulary(int pieces)
 {
-    static vocab_test made[2];
     static const vocab_piece words[] = { { "\xe2\x96\x81", -1, SL_TOKEN_NORMAL }, { "a", -2, SL_TOKEN_NORMAL }, { "b", -3, SL_TOKEN_NORMAL }, { "ab", -1, SL_TOKEN_NORMAL } };
+    if (!made[0].vocab && !made[1].vocab)
+        atexit(close_all);
     if (!made[pieces].vocab)
         require((pieces ? vocab_make_pieces(&made[1], NULL, 1, words, 4) : vocab_make_bytes(&made[0], NULL, "llama-bpe", NULL, tokens, N_TOKENS, NULL, 0)) == SL_OK, "a vocabulary");
     return made[pieces].vocab;
