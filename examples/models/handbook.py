@@ -94,9 +94,9 @@ def make_passage(rng, number):
     return passage(title, [word(pick(rng, WORDINGS[facts[i][0]][0]), *facts[i][1:]) for i in order]), facts
 
 
-def make_question(rng, facts):
-    """Question, answer and class; one in eight asks for what the passage does not tell."""
-    if rng.random() < 0.125:
+def make_question(rng, facts, missing=0.125):
+    """Question, answer and class; a share of `missing` asks for what the passage does not tell."""
+    if rng.random() < missing:
         told = {(kind, what) for kind, what, _ in facts}
         kinds = {kind for kind, _, _ in facts} if rng.random() < 0.5 else WORDINGS
         kind, what = pick(rng, [(k, w) for _, others in PROCEDURES for k, w, _ in others if (k, w) not in told and k in kinds])

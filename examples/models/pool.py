@@ -2,7 +2,7 @@
 """Panels for training: a pool of pictures that processes in the background keep renewing, and small changes that make every use of one differ."""
 import multiprocessing
 import os
-import queue
+import time
 
 import numpy as np
 import panels
@@ -30,39 +30,47 @@ def work(out, seed, numbers, nice):
 
 
 class Pool:
-    """`size` pictures of the split `train`; each is used about `uses` times before new ones take the places of the oldest."""
-    def __init__(self, size, seed, uses, workers, rng, nice=10):
-        self.rng, self.uses, self.drawn, self.at = rng, uses, 0, 0
+    """`size` pictures of the split `train` in files of `folder`, which stay for the next run; each is used about `uses` times before new ones take the places of the
+    oldest. The processes that draw belong to the owner; others may open the same folder and use what is there."""
+    def __init__(self, folder, size, seed, uses, workers, rng, nice=10):
+        self.rng, self.uses, self.drawn, self.workers = rng, uses, 0, []
+        folder.mkdir(exist_ok=True)
+        self.pictures = self.open(folder / 'pictures', np.uint8, (size, panels.SIDE, panels.SIDE, 3))
+        self.contents = self.open(folder / 'contents', np.int16, (size, 4, 2))
+        self.place = self.open(folder / 'place', np.int64, (3,))        # of the next chunk; how many are there; how many were ever made
         context = multiprocessing.get_context('fork')
-        self.queue, numbers = context.Queue(8), context.Value('q', 0)
-        self.workers = [context.Process(target=work, args=(self.queue, seed, numbers, nice), daemon=True) for _ in range(workers)]
-        for worker in self.workers:
-            worker.start()
-        self.pictures = np.empty((size, panels.SIDE, panels.SIDE, 3), np.uint8)
-        self.contents = np.empty((size, 4, 2), np.int16)
-        self.filled, self.rendered = 0, 0
+        self.queue, numbers, self.before = context.Queue(8), context.Value('q', int(self.place[2]) + 16 * CHUNK), int(self.place[2])
+        for _ in range(workers):
+            self.workers.append(context.Process(target=work, args=(self.queue, seed, numbers, nice), daemon=True))
+            self.workers[-1].start()
 
-    def add(self, block):
-        pictures, contents = self.queue.get(block)
-        if self.at + CHUNK > len(self.pictures):
-            self.at = 0
-        self.pictures[self.at:self.at + CHUNK], self.contents[self.at:self.at + CHUNK] = pictures, contents
-        self.at += CHUNK
-        self.filled = max(self.filled, self.at)
-        self.rendered += CHUNK
+    @staticmethod
+    def open(path, kind, shape):
+        n = int(np.prod(shape)) * np.dtype(kind).itemsize
+        return np.memmap(path, kind, 'r+' if path.exists() and path.stat().st_size == n else 'w+', shape=shape)
+
+    @property
+    def rendered(self):
+        return int(self.place[2])
+
+    def add(self):
+        pictures, contents = self.queue.get()
+        at = int(self.place[0]) if self.place[0] + CHUNK <= len(self.pictures) else 0
+        self.pictures[at:at + CHUNK], self.contents[at:at + CHUNK] = pictures, contents
+        self.place[:] = at + CHUNK, max(self.place[1], at + CHUNK), self.place[2] + CHUNK
+
+    def renew(self):
+        while self.place[1] < 4 * CHUNK:
+            self.add() if self.workers else time.sleep(1)
+        if self.workers and not self.queue.empty() and (self.place[1] < len(self.pictures) or (self.rendered - self.before) * self.uses < self.drawn):
+            self.add()
 
     def draw(self, n):
         """Pictures and contents: cells trade places in half of the pictures, all are moved a little and get noise of their own."""
-        while self.filled < min(4 * CHUNK, len(self.pictures)):
-            self.add(True)
-        try:
-            while self.filled < len(self.pictures) or self.rendered * self.uses < self.drawn:
-                self.add(False)
-        except queue.Empty:
-            pass
+        self.renew()
         self.drawn += n
         rng, half = self.rng, panels.CELL
-        chosen = rng.integers(0, self.filled, n)
+        chosen = rng.integers(0, int(self.place[1]), n)
         pictures, contents = self.pictures[chosen], self.contents[chosen]
         for i in range(n // 2):
             order = rng.permutation(4)

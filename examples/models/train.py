@@ -5,10 +5,13 @@ import argparse
 import json
 import math
 import pathlib
+import signal
 import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
 import torch.nn.functional as F
 from torch import nn
 
@@ -16,18 +19,20 @@ import checkpoint
 import handbook
 import panels
 import pool
+import start as starting
 import tokens
 from model import SIZES, Mllama
 
 HERE = pathlib.Path(__file__).resolve().parent
 N_VOCAB = 1536
 KIND = np.array([panels.KINDS.index(row[0]) for row in panels.INSTRUMENTS] + [-1])
-# What the helpers of the stage `see` name in every cell: [name, number of classes, kinds that have it, divisor of the reading]
-ASPECTS = (('which', pool.ABSENT + 1, None, None), ('mark', 11, (0, 1), 1), ('hundreds', 10, (2,), 100), ('tens', 10, (2,), 10), ('ones', 10, (2,), 1), ('light', 4, (3,), 1), ('switch', 2, (4,), 1))
+# What the helpers name of the instrument in a cell: (name, number of classes, kinds of instruments that have it).
+ASPECTS = (('which', pool.ABSENT + 1, None), ('mark', 11, (0, 1)), ('hundreds', 10, (2,)), ('tens', 10, (2,)), ('ones', 10, (2,)), ('light', 4, (3,)), ('switch', 2, (4,)), ('place', 4, None))
 
 
 class Helpers(nn.Module):
-    """Linear readers of the vectors of each cell, mean over its patches. They are no part of the model; they teach its encoder early what to tell apart."""
+    """Linear readers of the vectors that text will look at: every patch shall know which instrument its cell holds, what it reads and where it is, so that text
+    finds all of that in one place. They are no part of the model; they teach its encoder early what to tell apart."""
     def __init__(self, width):
         super().__init__()
         self.readers = nn.Linear(width, sum(row[1] for row in ASPECTS))
@@ -35,18 +40,20 @@ class Helpers(nn.Module):
     def forward(self, vectors, contents):
         """Sum of the losses, and the share of right answers of each aspect."""
         b, n, w = vectors.shape
-        side = math.isqrt(n - 1)
-        cells = vectors[:, 1:].view(b, 2, side // 2, 2, side // 2, w).float().mean((2, 4)).view(b * 4, w)
-        scores = self.readers(cells).float().split([row[1] for row in ASPECTS], 1)
+        side, cells = math.isqrt(n - 1) // 2, contents.shape[0] * 4
+        patches = vectors[:, 1:].view(b, 2, side, 2, side, w).transpose(2, 3).reshape(cells, side * side, w)
+        scores = self.readers(patches.float()).float().split([row[1] for row in ASPECTS], -1)
         which, reading = contents.view(-1, 2).long().unbind(1)
         kind = torch.from_numpy(KIND).to(which.device)[which]
+        targets = {'which': which, 'mark': reading, 'hundreds': reading // 100, 'tens': reading // 10 % 10, 'ones': reading % 10, 'light': reading, 'switch': reading,
+                   'place': torch.arange(cells, device=which.device) % 4}
         loss, right = 0, {}
-        for (name, classes, kinds, divisor), score in zip(ASPECTS, scores):
-            target = which if kinds is None else reading // divisor % classes if kinds != (0, 1) else reading
+        for (name, classes, kinds), score in zip(ASPECTS, scores):
             has = torch.ones_like(which, dtype=torch.bool) if kinds is None else sum(kind == k for k in kinds).bool()
             if has.any():
-                loss = loss + F.cross_entropy(score[has], target[has])
-                right[name] = (score[has].argmax(1) == target[has]).float().mean().item()
+                target = targets[name][has][:, None].expand(-1, side * side)
+                loss = loss + F.cross_entropy(score[has].flatten(0, 1), target.flatten())
+                right[name] = (score[has].argmax(-1) == target).float().mean().item()
         return loss, right
 
 
@@ -63,7 +70,7 @@ def schedule(share, warm=0.02, least=0.03):
 
 def see(args, model, runs):
     rng = np.random.default_rng(args.seed)
-    panel_pool = pool.Pool(24576, args.seed, args.uses, args.workers, rng)
+    panel_pool = pool.Pool(runs / 'pool', 24576, args.seed, args.uses, args.workers, rng)
     held = [torch.from_numpy(a) for a in pool.render('validation', 1, 0, 256)]
     helpers = Helpers(model.sizes['text']['width'])
     weights = [*model.vision_model.parameters(), *model.multi_modal_projector.parameters(), *helpers.parameters()]
@@ -103,6 +110,11 @@ def pad(rows, filling):
     return ids, mine
 
 
+def ask_evenly(rng, content):
+    """As panels.make_question, but the rarer classes of questions, which are learnt more slowly, come more often."""
+    return panels.pick(rng, (panels.ask_reading,) * 5 + (panels.ask_absent,) * 2 + (panels.ask_where, panels.ask_what) * 2)(rng, content)
+
+
 class Texts:
     """Makes the sequences of a step, of the split `train`."""
     def __init__(self, tokenizer, rng):
@@ -116,11 +128,11 @@ class Texts:
         return pad(rows, self.filling)
 
     def from_handbook(self, n):
-        """Questions about passages, one in three with two more about the same passage; one in twelve is the bare passage."""
+        """Questions about passages, three of four with two more about the same passage; one in twelve is the bare passage."""
         rows = []
         for i in range(n):
             text, facts = handbook.make_passage(self.rng, int(self.rng.integers(len(handbook.PROCEDURES))))
-            turns = [handbook.make_question(self.rng, facts)[:2] for _ in range(3 if i % 3 == 0 else 1)]
+            turns = [handbook.make_question(self.rng, facts, 0.2)[:2] for _ in range(3 if i % 4 else 1)]
             if i % 12 == 1:
                 ids = [self.tokenizer.id['<|begin_of_text|>'], *self.tokenizer.encode(text), self.tokenizer.id['<|end_of_text|>']]
                 rows.append((ids, [0] + [1] * (len(ids) - 1)))
@@ -166,31 +178,49 @@ class Held:
         return *(float(r.float().mean()) for r in (*right, shuffled)), classes
 
 
-def learn(args, model, helpers, tokenizer, runs):
-    rng, device = np.random.default_rng([args.seed, int(time.time())]), torch.device(args.device)
-    texts, held = Texts(tokenizer, rng), Held(tokenizer, 300, device)
-    panel_pool = pool.Pool(24576, args.seed + 1, args.uses, args.workers, rng)
+def together(weights, stop):
+    """Means of the gradients of all processes; tells whether any of them wants to stop."""
+    n = dist.get_world_size()
+    grads = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in weights]
+    flat = torch.cat([*grads, torch.tensor([float(stop)], device=weights[0].device)])
+    dist.all_reduce(flat)
+    for p, grad in zip(weights, flat.split([*(p.numel() for p in weights), 1])):
+        p.grad = grad.view_as(p) / n
+    return flat[-1].item() > 0
+
+
+def learn(rank, args, model, helpers, tokenizer, runs):
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed + rank)
+    dist.init_process_group('gloo', init_method=f'file://{runs.resolve()}/meeting', rank=rank, world_size=args.processes)
+    device = torch.device(args.device)
+    held = Held(tokenizer, 300, device) if rank == 0 else None
     model.to(device)
     helpers.to(device)
     weights = [*model.parameters(), *helpers.parameters()]
     optimiser = torch.optim.AdamW([{'params': [p for p in weights if p.dim() > 1], 'weight_decay': 0.05}, {'params': [p for p in weights if p.dim() <= 1], 'weight_decay': 0.0}],
                                   lr=args.rate, betas=(0.9, 0.98), fused=True)
-    step, before = 0, 0.0
+    step, seen, before = 0, 0, 0.0
     if args.resume:
         state = torch.load(runs / 'learn.pt', map_location=device, weights_only=False)
         model.load_state_dict(state['model'])
         helpers.load_state_dict(state['helpers'])
         optimiser.load_state_dict(state['optimiser'])
-        step, before = state['step'], state['seconds']
+        step, seen, before = state['step'], state['seen'], state['seconds']
+    rng = np.random.default_rng([args.seed, step, rank])
+    texts, panel_pool = Texts(tokenizer, rng), pool.Pool(runs / 'pool', 24576, args.seed, args.uses / args.processes, args.workers if rank == 0 else 0, rng)
     saved = time.time()
     start = saved - before
-    means, n = {}, args.batch
-    while (share := (time.time() - start) / (60 * args.minutes)) < 1:
+    means, n, stop = {}, args.batch, []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(1))        # saves, then ends
+    done = False
+    while not done:
+        share = (time.time() - start) / (60 * args.minutes)
         for group in optimiser.param_groups:
             group['lr'] = args.rate * schedule(share)
         pictures, contents = (torch.from_numpy(a) for a in panel_pool.draw(n))
         few = n // 4
-        parts = {'panel': [t.to(device) for t in texts.about_panels(contents.repeat_interleave(args.questions, 0), panels.make_question)],
+        parts = {'panel': [t.to(device) for t in texts.about_panels(contents.repeat_interleave(args.questions, 0), ask_evenly)],
                  'describe': [t.to(device) for t in texts.about_panels(contents[:few], panels.describe)], 'book': [t.to(device) for t in texts.from_handbook(args.passages)]}
         with torch.autocast(device.type, torch.bfloat16):
             vectors = model.look(pictures.to(device))
@@ -199,23 +229,25 @@ def learn(args, model, helpers, tokenizer, runs):
         found['helpers'], _ = helpers(vectors, contents.to(device))
         loss = found['panel'] + 0.3 * found['describe'] + found['book'] + args.helpers * found['helpers']
         loss.backward()
+        done = together(weights, share >= 1 or bool(stop))
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        step += 1
+        step, seen = step + 1, seen + n * args.processes
+        if rank:
+            continue
         if step % 10 == 0:
             means = {k: (0.8 * means[k] if k in means else v.item() * 0.8) + 0.2 * v.item() for k, v in found.items()}
-        done = (time.time() - start) / (60 * args.minutes) >= 1
         if step % args.every == 0 or done:
             panel, book, shuffled, classes = held.measure(model)
-            row = {'seconds': round(time.time() - start), 'step': step, 'panels': step * n, 'rendered': panel_pool.rendered, 'rate': optimiser.param_groups[0]['lr'], **{k: round(v, 4) for k, v in means.items()},
+            row = {'seconds': round(time.time() - start), 'step': step, 'panels': seen, 'rendered': panel_pool.rendered, 'rate': optimiser.param_groups[0]['lr'], **{k: round(v, 4) for k, v in means.items()},
                    'panel_exact': round(panel, 4), 'book_exact': round(book, 4), 'shuffled_exact': round(shuffled, 4)}
-            print(f'{row["seconds"]:5} s, step {step}, {step * n / row["seconds"]:.0f} panels/s, rendered {panel_pool.rendered}, loss ' + ' '.join(f'{k} {v:.3f}' for k, v in means.items())
+            print(f'{row["seconds"]:5} s, step {step}, {seen} panels, rendered {panel_pool.rendered}, loss ' + ' '.join(f'{k} {v:.3f}' for k, v in means.items())
                   + f', exact: panel {panel:.3f} (shuffled {shuffled:.3f}) book {book:.3f}, {classes[0]} {classes[1]}', flush=True)
             with open(runs / 'curve.jsonl', 'a') as file:
                 file.write(json.dumps(row) + '\n')
         if time.time() - saved > 60 * args.save or done:
-            save(runs / 'learn.pt', model=model.state_dict(), helpers=helpers.state_dict(), optimiser=optimiser.state_dict(), step=step, seconds=time.time() - start)
+            save(runs / 'learn.pt', model=model.state_dict(), helpers=helpers.state_dict(), optimiser=optimiser.state_dict(), step=step, seen=seen, seconds=time.time() - start)
             checkpoint.write_folder(runs / 'hf', model, tokenizer)
             saved = time.time()
 
@@ -234,10 +266,11 @@ def main():
     options.add_argument('--seed', type=int, default=1)
     options.add_argument('--uses', type=float, default=4, help='of a picture')
     options.add_argument('--workers', type=int, default=1, help='processes that draw')
+    options.add_argument('--processes', type=int, default=1, help='that learn together, each with pictures and passages of its own')
     options.add_argument('--threads', type=int, default=1)
     options.add_argument('--device', default='cpu')
     options.add_argument('--resume', action='store_true', help='go on with runs/learn.pt')
-    options.add_argument('--start', type=pathlib.Path, help='a folder to start from, in the form of Hugging Face')
+    options.add_argument('--start', type=pathlib.Path, help='what to start from: a GGUF file, or a folder in the form of Hugging Face')
     options.add_argument('--runs', type=pathlib.Path, default=HERE / 'runs')
     args = options.parse_args()
     torch.set_num_threads(args.threads)
@@ -250,7 +283,7 @@ def main():
     model = Mllama(SIZES, tokenizer.n_vocab)
     helpers = Helpers(model.sizes['text']['width'])
     if args.start:
-        model, tokenizer = checkpoint.read_folder(args.start)
+        model, tokenizer = checkpoint.read_folder(args.start) if args.start.is_dir() else starting.read_gguf(args.start)
     elif args.stage == 'learn' and not args.resume and (args.runs / 'see.pt').exists():
         state = torch.load(args.runs / 'see.pt', weights_only=False)
         model.load_state_dict({k: v for k, v in state['model'].items() if not k.startswith('language_model')}, strict=False)
@@ -258,7 +291,13 @@ def main():
     if args.stage == 'see':
         see(args, model, args.runs)
     else:
-        learn(args, model, helpers, tokenizer, args.runs)
+        (args.runs / 'meeting').unlink(missing_ok=True)
+        others = [processes.get_context('fork').Process(target=learn, args=(rank, args, model, helpers, tokenizer, args.runs)) for rank in range(1, args.processes)]
+        for other in others:
+            other.start()
+        learn(0, args, model, helpers, tokenizer, args.runs)
+        for other in others:
+            other.join()
 
 
 if __name__ == '__main__':
