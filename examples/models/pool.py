@@ -32,7 +32,7 @@ def work(out, seed, numbers, nice):
 class Pool:
     """`size` pictures of the split `train` in files of `folder`, which stay for the next run; each is used about `uses` times before new ones take the places of the
     oldest. The processes that draw belong to the owner; others may open the same folder and use what is there."""
-    def __init__(self, folder, size, seed, uses, workers, rng, nice=10):
+    def __init__(self, folder, size, seed, uses, workers, rng, nice=14):
         self.rng, self.uses, self.drawn, self.workers = rng, uses, 0, []
         folder.mkdir(exist_ok=True)
         self.pictures = self.open(folder / 'pictures', np.uint8, (size, panels.SIDE, panels.SIDE, 3))

@@ -4,6 +4,7 @@
 import argparse
 import json
 import math
+import os
 import pathlib
 import signal
 import time
@@ -190,6 +191,8 @@ def together(weights, stop):
 
 
 def learn(rank, args, model, helpers, tokenizer, runs):
+    if rank:
+        os.setsid()         # where processor time is shared out by session, every process has its share
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed + rank)
     dist.init_process_group('gloo', init_method=f'file://{runs.resolve()}/meeting', rank=rank, world_size=args.processes)
@@ -219,12 +222,12 @@ def learn(rank, args, model, helpers, tokenizer, runs):
         for group in optimiser.param_groups:
             group['lr'] = args.rate * schedule(share)
         pictures, contents = (torch.from_numpy(a) for a in panel_pool.draw(n))
-        few = n // 4
-        parts = {'panel': [t.to(device) for t in texts.about_panels(contents.repeat_interleave(args.questions, 0), ask_evenly)],
+        asked, few = args.asked or n, (args.asked or n) // 4
+        parts = {'panel': [t.to(device) for t in texts.about_panels(contents[:asked].repeat_interleave(args.questions, 0), ask_evenly)],
                  'describe': [t.to(device) for t in texts.about_panels(contents[:few], panels.describe)], 'book': [t.to(device) for t in texts.from_handbook(args.passages)]}
         with torch.autocast(device.type, torch.bfloat16):
             vectors = model.look(pictures.to(device))
-            found = {'panel': losses(model, *parts['panel'], vectors.repeat_interleave(args.questions, 0)), 'describe': losses(model, *parts['describe'], vectors[:few]),
+            found = {'panel': losses(model, *parts['panel'], vectors[:asked].repeat_interleave(args.questions, 0)), 'describe': losses(model, *parts['describe'], vectors[:few]),
                      'book': losses(model, *parts['book'], None, 0.1)}
         found['helpers'], _ = helpers(vectors, contents.to(device))
         loss = found['panel'] + 0.3 * found['describe'] + found['book'] + args.helpers * found['helpers']
@@ -258,6 +261,7 @@ def main():
     options.add_argument('--minutes', type=float, default=14, help='the learning rate falls over this time, pauses included')
     options.add_argument('--rate', type=float, default=2e-3)
     options.add_argument('--batch', type=int, default=64, help='pictures of a step')
+    options.add_argument('--asked', type=int, default=0, help='pictures of a step that there are questions about (the helpers see all); 0: all of them')
     options.add_argument('--questions', type=int, default=3, help='per picture')
     options.add_argument('--passages', type=int, default=64, help='of the handbook, per step')
     options.add_argument('--helpers', type=float, default=0.2, help='weight of the loss of the helpers')
