@@ -36,13 +36,25 @@ void sl_session_free(sl_session *session)
 {
     if (!session)
         return;
+    if (session->n_queues) {
+        session->freed = 1;
+        return;
+    }
     sl_model *model = session->model;
     sl_session_close(session);
     sl_model_free(model);
 }
 
+static sl_status check_own(const sl_session *session, uint32_t seq)
+{
+    return session->seqs[seq].lent ? sl_fail(SL_ERR_STATE, "session: a queue works with sequence %u", seq) : SL_OK;
+}
+
 static sl_status append(sl_session *session, const sl_feed *feed, float *logits)
 {
+    for (size_t i = 0; session->n_queues && i < feed->n; i++)
+        if (sl_feed_seq(feed, i) < session->sizes.n_seq)
+            SL_TRY(check_own(session, sl_feed_seq(feed, i)));
     const uint64_t fp = sl_fp_enter();
     sl_status status = sl_session_append(session, feed, logits);
     sl_fp_set(fp);
@@ -124,6 +136,7 @@ sl_status sl_seq_add_image(sl_session *session, uint32_t seq, const sl_image *im
 {
     NEEDS("sl_seq_add_image", session && image);
     SL_TRY(check_sequence(session, seq));
+    SL_TRY(check_own(session, seq));
     SL_TRY(sl_session_check_cancel(session));
     const uint64_t fp = sl_fp_enter();
     sl_status status = sl_pictures_add(&session->pictures, seq, image, &session->cancel);
@@ -139,6 +152,7 @@ sl_status sl_seq_rewind(sl_session *session, uint32_t seq, size_t length)
 {
     NEEDS("sl_seq_rewind", session);
     SL_TRY(check_sequence(session, seq));
+    SL_TRY(check_own(session, seq));
     if (length > session->seqs[seq].length)
         return sl_fail(SL_ERR_RANGE, "session: rewind to %zu tokens, there are %zu", length, session->seqs[seq].length);
     sl_sequence_rewind_to(session, seq, length);
@@ -152,6 +166,7 @@ sl_status sl_seq_keep_prefix(sl_session *session, uint32_t seq, const sl_token *
 {
     NEEDS("sl_seq_keep_prefix", session && (ids || !n_ids) && n_kept);
     SL_TRY(check_sequence(session, seq));
+    SL_TRY(check_own(session, seq));
     *n_kept = sl_sequence_match(session, seq, ids, n_ids);
     return SL_OK;
 }
@@ -163,6 +178,7 @@ sl_status sl_seq_copy(sl_session *session, uint32_t from, uint32_t to, size_t le
     NEEDS("sl_seq_copy", session);
     SL_TRY(check_sequence(session, from));
     SL_TRY(check_sequence(session, to));
+    SL_TRY(check_own(session, to));
     if (from == to)
         return sl_fail(SL_ERR_ARGUMENT, "sl_seq_copy: sequence %u to itself", from);
     if (length > session->seqs[from].length)
@@ -174,6 +190,8 @@ sl_status sl_seq_keep(sl_session *session, uint32_t seq)
 {
     NEEDS("sl_seq_keep", session);
     SL_TRY(check_sequence(session, seq));
+    for (uint32_t i = 0; i < session->sizes.n_seq; i++)
+        SL_TRY(i != seq ? check_own(session, i) : SL_OK);
     for (uint32_t i = 0; i < session->sizes.n_seq; i++)
         if (i != seq)
             sl_sequence_rewind_to(session, i, 0);
@@ -237,6 +255,15 @@ const char *sl_session_label(const sl_session *session, size_t index)
 /* SL_SEQ_ALL, or one that there is. */
 static sl_status check_saved(const sl_session *session, uint32_t seq) { return seq == SL_SEQ_ALL ? SL_OK : check_sequence(session, seq); }
 
+/* And that the program may change. */
+static sl_status check_loaded(const sl_session *session, uint32_t seq)
+{
+    SL_TRY(check_saved(session, seq));
+    for (uint32_t i = 0; i < session->sizes.n_seq; i++)
+        SL_TRY(seq == i || seq == SL_SEQ_ALL ? check_own(session, i) : SL_OK);
+    return SL_OK;
+}
+
 sl_status sl_state_save(const sl_session *session, uint32_t seq, const char *path)
 {
     NEEDS("sl_state_save", session && path);
@@ -248,7 +275,7 @@ sl_status sl_state_load(sl_session *session, uint32_t seq, const char *path, sl_
 {
     sl_state_info full = { 0 };
     NEEDS("sl_state_load", session && path);
-    SL_TRY(check_saved(session, seq));
+    SL_TRY(check_loaded(session, seq));
     SL_TRY(info ? sl_result_write(info, &full, sizeof full) : SL_OK);
     SL_TRY(sl_state_load_file(session, seq, path, &full));
     return info ? sl_result_write(info, &full, sizeof full) : SL_OK;
@@ -265,7 +292,7 @@ sl_status sl_state_read(sl_session *session, uint32_t seq, sl_read_fn read, void
 {
     sl_state_info full = { 0 };
     NEEDS("sl_state_read", session && read);
-    SL_TRY(check_saved(session, seq));
+    SL_TRY(check_loaded(session, seq));
     SL_TRY(info ? sl_result_write(info, &full, sizeof full) : SL_OK);
     SL_TRY(sl_state_get(session, seq, read, user, &full));
     return info ? sl_result_write(info, &full, sizeof full) : SL_OK;

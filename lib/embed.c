@@ -60,7 +60,7 @@ static uint32_t next_empty(const sl_session *s, uint32_t *from)
 {
     while (*from < s->sizes.n_seq) {
         const uint32_t seq = (*from)++;
-        if (!s->seqs[seq].length && !sl_pictures_count(&s->pictures, seq))
+        if (!s->seqs[seq].length && !s->seqs[seq].lent && !sl_pictures_count(&s->pictures, seq))
             return seq;
     }
     return UINT32_MAX;

@@ -42,6 +42,8 @@ static sl_status prepare(struct run *run, const sl_token *prompt, size_t n_ids)
     sl_model_info info = { sizeof info };
     if (n_ids ? !prompt : !sl_session_length(run->session))
         return sl_fail(SL_ERR_ARGUMENT, "generate: no tokens to continue");
+    if (run->session->seqs[0].lent)
+        return sl_fail(SL_ERR_STATE, "generate: a queue works with sequence 0");
     if (n_ids > sl_session_capacity(run->session))      /* before anybody looks at them */
         return sl_fail(SL_ERR_FULL, "generate: a prompt of %zu tokens, the context has %zu", n_ids, sl_session_capacity(run->session));
     SL_TRY(sl_model_get_info(run->model, &info));

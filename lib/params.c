@@ -7,6 +7,7 @@
 #include <spacellama/generate.h>
 #include <spacellama/model.h>
 #include <spacellama/quantize.h>
+#include <spacellama/queue.h>
 #include <spacellama/session.h>
 #include <string.h>
 
@@ -74,6 +75,7 @@ static sl_status write_default(void *out, size_t size)
 sl_status sl_model_options_default(sl_model_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_session_options_default(sl_session_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_generate_options_default(sl_generate_options *out, size_t size) { return write_default(out, size); }
+sl_status sl_queue_options_default(sl_queue_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_quantize_options_default(sl_quantize_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_chat_options_default(sl_chat_options *out, size_t size) { return write_default(out, size); }
 sl_status sl_embed_options_default(sl_embed_options *out, size_t size) { return write_default(out, size); }

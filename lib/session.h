@@ -23,6 +23,7 @@ typedef struct sl_sequence {
     size_t length, n_pages;     /* pages that it holds: those of its tokens */
     size_t n_new;               /* tokens of the call, or of the pass, that is being made */
     int32_t row;                /* of the page table of that pass */
+    int lent;                   /* a queue works with it: the program's own calls do not change it */
 } sl_sequence;
 
 struct sl_session {
@@ -43,6 +44,8 @@ struct sl_session {
     uint32_t *taking_part;      /* [n_seq]: sequences of the pass, or of the call */
     atomic_int cancel;
     uint64_t n_passes, n_tokens, busy_ns;
+    unsigned n_queues;          /* that work with it */
+    int freed;                  /* by the program: it ends with the last of them */
 };
 
 /* Tokens on their way into a session. */

@@ -50,6 +50,7 @@
 #include "importance.h"
 #include "model.h"
 #include "quantize.h"
+#include "queue.h"
 #include "sampler.h"
 #include "sequence.h"
 #include "session.h"

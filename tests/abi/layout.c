@@ -101,6 +101,13 @@ MEMBER(sl_generate_result, n_prompt, 12) MEMBER(sl_generate_result, n_tokens, 16
 MEMBER(sl_generate_result, prompt_ns, 24) MEMBER(sl_generate_result, decode_ns, 32)
 MEMBER(sl_generate_result, n_accepted, 40) MEMBER(sl_generate_result, n_kept, 44)
 
+SIZE(sl_queue_options, 16) MEMBER(sl_queue_options, size, 0) MEMBER(sl_queue_options, first_seq, 8) MEMBER(sl_queue_options, n_seq, 12)
+
+SIZE(sl_queue_result, 72) MEMBER(sl_queue_result, size, 0) MEMBER(sl_queue_result, id, 8) MEMBER(sl_queue_result, user, 16)
+MEMBER(sl_queue_result, status, 24) MEMBER(sl_queue_result, finish, 28) MEMBER(sl_queue_result, n_prompt, 32)
+MEMBER(sl_queue_result, n_kept, 36) MEMBER(sl_queue_result, n_tokens, 40) MEMBER(sl_queue_result, n_restarts, 44)
+MEMBER(sl_queue_result, wait_ns, 48) MEMBER(sl_queue_result, prompt_ns, 56) MEMBER(sl_queue_result, decode_ns, 64)
+
 VALUE(SL_FINISH_LENGTH, 0) VALUE(SL_FINISH_END, 1) VALUE(SL_FINISH_STOP, 2) VALUE(SL_FINISH_CALLBACK, 3)
 VALUE(SL_FINISH_FULL, 4)
 
