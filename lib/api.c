@@ -121,13 +121,13 @@ static sl_status estimate(sl_memory *full, const sl_model *model, const sl_sessi
     sl_sizes sizes;
     sl_kv kv;
     sl_pictures pictures = { 0 };
-    sl_plan plan, seeing;
+    sl_plan plan, seeing, moving;
     size_t arena[SL_MAX_DEVICES];
     SL_TRY(sl_session_sizes(model, options, &sizes));
     SL_TRY(sl_kv_init(&kv, model, sizes.cache_type, sizes.n_pages));
     sl_status status = sl_pictures_init(&pictures, model, sizes.cache_type, sizes.n_seq);
     if (status == SL_OK)
-        status = sl_session_plan(model, &kv, &pictures, &sizes, &plan, &seeing, arena);
+        status = sl_session_plan(model, &kv, &pictures, &sizes, &plan, &seeing, &moving, arena);
     *full = model->memory;
     full->cache = kv.bytes;
     full->image = sl_pictures_bytes_each(&pictures);
@@ -137,6 +137,7 @@ static sl_status estimate(sl_memory *full, const sl_model *model, const sl_sessi
     if (status == SL_OK) {
         sl_plan_free(&plan);
         sl_plan_free(&seeing);
+        sl_plan_free(&moving);
     }
     sl_pictures_free(&pictures);
     sl_kv_free(&kv, model);

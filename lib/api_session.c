@@ -186,6 +186,21 @@ sl_status sl_seq_copy(sl_session *session, uint32_t from, uint32_t to, size_t le
     return sl_sequence_copy(session, from, to, length);
 }
 
+sl_status sl_seq_shift(sl_session *session, uint32_t seq, size_t keep, size_t discard)
+{
+    NEEDS("sl_seq_shift", session);
+    SL_TRY(check_sequence(session, seq));
+    SL_TRY(check_own(session, seq));
+    const size_t length = session->seqs[seq].length;
+    if (keep > length || discard > length - keep)
+        return sl_fail(SL_ERR_RANGE, "sl_seq_shift: %zu tokens behind %zu, there are %zu", discard, keep, length);
+    SL_TRY(sl_session_check_cancel(session));
+    const uint64_t fp = sl_fp_enter();
+    sl_status status = sl_sequence_shift(session, seq, keep, discard);
+    sl_fp_set(fp);
+    return status;
+}
+
 sl_status sl_seq_keep(sl_session *session, uint32_t seq)
 {
     NEEDS("sl_seq_keep", session);
@@ -227,7 +242,7 @@ sl_status sl_session_get_stats(const sl_session *session, sl_session_stats *out)
 /* Implementation of step `index`, counted through all plans; NULL if it has not run. */
 static const sl_impl *step_that_ran(const sl_session *session, size_t index)
 {
-    const sl_plan *const plans[] = { &session->plan, &session->seeing, &session->pictures.plan };
+    const sl_plan *const plans[] = { &session->plan, &session->seeing, &session->moving, &session->pictures.plan };
     size_t p = 0;
     while (index >= plans[p]->n_steps)
         index -= plans[p++]->n_steps;
@@ -238,7 +253,7 @@ const char *sl_session_label(const sl_session *session, size_t index)
 {
     if (!session)
         return NULL;
-    const size_t n = session->plan.n_steps + session->seeing.n_steps + session->pictures.plan.n_steps;
+    const size_t n = session->plan.n_steps + session->seeing.n_steps + session->moving.n_steps + session->pictures.plan.n_steps;
     for (size_t i = 0; i < n; i++) {
         const sl_impl *impl = step_that_ran(session, i);
         int seen = !impl;

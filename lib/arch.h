@@ -139,6 +139,8 @@ typedef struct sl_arch {
     sl_tensor (*norm)(sl_pass *pass, const struct sl_model *model, sl_tensor hidden);
     /* Logits [n_vocab, n_rows] of those. */
     sl_tensor (*head)(sl_pass *pass, const struct sl_model *model, sl_tensor rows);
+    /* Turns keys [d_head, n_head_kv, n_tok] of layer `layer`, on the current device, by `by` more positions, I32 [n_tok]: as forward turned them by theirs. Nothing where a layer does not turn. */
+    void (*turn)(sl_pass *pass, const struct sl_model *model, int layer, sl_tensor k, sl_tensor by);
     /* Pictures, NULL if it takes none. encode: vectors of a picture, [n_embd, max_tiles * n_pos], or [n_embd, tiles * n_vector] of those that take the place of tokens;
      * the others are remembered: writes what layer `layer` (on the current device)
      * will look at into cache positions `positions`; vectors has as many rows as there are positions. */

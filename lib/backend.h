@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 /* Raised whenever anything in this file, tensor.h, type.h or op.h's table changes. */
-#define SL_BACKEND_CONTRACT 5u
+#define SL_BACKEND_CONTRACT 6u
 /* A module exports this symbol: const sl_backend *sl_backend_module(void). */
 #define SL_BACKEND_SYMBOL "sl_backend_module"
 
@@ -22,7 +22,7 @@
     X(GET_ROWS, get_rows) X(TAKE_ROWS, take_rows) X(PUT_ROWS, put_rows) X(RMS_NORM, rms_norm) X(QUANTIZE, quantize) X(MATMUL, matmul) \
     X(MATMUL_EXPERT, matmul_expert) X(SCALE, scale) X(ADD_TO, add_to) X(SILU_MUL, silu_mul) X(ROPE_ANGLES, rope_angles) X(ROPE, rope) \
     X(TEMPER, temper) \
-    X(CACHE_WRITE, cache_write) X(ATTENTION, attention) X(ROUTE, route) X(EXPERT_SUM, expert_sum) X(EXPERT_SCALE, expert_scale) \
+    X(CACHE_WRITE, cache_write) X(CACHE_READ, cache_read) X(ATTENTION, attention) X(ROUTE, route) X(EXPERT_SUM, expert_sum) X(EXPERT_SCALE, expert_scale) \
     X(LAYER_NORM, layer_norm) X(GELU, gelu) X(QUICK_GELU, quick_gelu) X(ADD_GATED, add_gated) X(COPY_TO, copy_to) X(SPAN_ATTENTION, span_attention)
 typedef enum sl_op {
 #define SL_OP_ENUM_(name, stem) SL_OP_##name,

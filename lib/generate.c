@@ -53,6 +53,10 @@ static sl_status prepare(struct run *run, const sl_token *prompt, size_t n_ids)
         return sl_fail(SL_ERR_ARGUMENT, "generate: the sampler is for %u tokens, the model has %u", (unsigned)sl_sampler_vocab(o->sampler), (unsigned)info.n_vocab);
     if (o->lookup > MAX_LOOKUP)
         return sl_fail(SL_ERR_LIMIT, "generate: lookup of %u tokens, at most %d", o->lookup, MAX_LOOKUP);
+    if (o->shift && o->shift + UINT64_C(2) > run->session->sizes.n_ctx)
+        return sl_fail(SL_ERR_RANGE, "generate: shift keeps %u tokens of a context of %u", o->shift, run->session->sizes.n_ctx);
+    if (o->reserved)
+        return sl_fail(SL_ERR_ARGUMENT, "generate: reserved must be 0");
     if (o->reuse > 1)
         return sl_fail(SL_ERR_ARGUMENT, "generate: reuse is %u", o->reuse);
     run->logits = sl_mem_alloc(&run->model->mem, (1 + (size_t)o->lookup) * info.n_vocab, sizeof *run->logits);
@@ -133,6 +137,20 @@ static sl_status compute_token(struct run *run, sl_token id)
     return status;
 }
 
+/* Makes room in a full context, if that was asked for. *goes_on: there is room. */
+static sl_status shift(struct run *run, int *goes_on)
+{
+    const size_t keep = run->options.shift;
+    *goes_on = keep && !sl_seq_images(run->session, 0);
+    if (!*goes_on)
+        return SL_OK;
+    const size_t discard = (run->length - keep + 1) / 2;
+    SL_TRY(sl_seq_shift(run->session, 0, keep, discard));
+    run->length -= discard;
+    run->n_drafts = run->row = 0;
+    return SL_OK;
+}
+
 static sl_status make_tokens(struct run *run)
 {
     uint32_t *finish = &run->result.finish;
@@ -149,8 +167,13 @@ static sl_status make_tokens(struct run *run)
         if (*finish == SL_UNFINISHED && run->result.n_tokens == run->options.max_tokens)
             *finish = SL_FINISH_LENGTH;
         if (run->length == sl_session_capacity(run->session)) {
-            *finish = *finish == SL_UNFINISHED ? SL_FINISH_FULL : *finish;
-            return SL_OK;
+            int goes_on = 0;
+            if (*finish == SL_UNFINISHED)
+                SL_TRY(shift(run, &goes_on));
+            if (!goes_on) {
+                *finish = *finish == SL_UNFINISHED ? SL_FINISH_FULL : *finish;
+                return SL_OK;
+            }
         }
         /* The token that ends it by length or callback is computed too, so that the timeline can go on from there. */
         const sl_status status = compute_token(run, id);

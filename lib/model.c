@@ -96,14 +96,15 @@ static sl_status check_plan(const sl_model *model)
 {
     sl_kv kv;
     sl_pictures pictures = { 0 };
-    sl_plan plan, seeing;
+    sl_plan plan, seeing, moving;
     size_t arena[SL_MAX_DEVICES];
     const sl_sizes least = { .n_ctx = 1, .n_batch = 1, .n_seq = 1, .n_pages = 1, .n_table = 1 };
     SL_TRY(sl_kv_init(&kv, model, SL_TYPE_F16, 1));
     sl_status status = sl_pictures_init(&pictures, model, SL_TYPE_F16, 1);
-    if (status == SL_OK && (status = sl_session_plan(model, &kv, &pictures, &least, &plan, &seeing, arena)) == SL_OK) {
+    if (status == SL_OK && (status = sl_session_plan(model, &kv, &pictures, &least, &plan, &seeing, &moving, arena)) == SL_OK) {
         sl_plan_free(&plan);
         sl_plan_free(&seeing);
+        sl_plan_free(&moving);
     }
     sl_pictures_free(&pictures);
     sl_kv_free(&kv, model);

@@ -434,13 +434,26 @@ static int are_places(const sl_tensor *positions, const sl_tensor *pages, const 
            (sl_tensor_is(seqs) ? is_i32(seqs) && seqs->ne[0] == n_tok : pages->ne[1] == 1);
 }
 
+/* Keys and values on one side, a cache on the other. */
+static void move_cache(sl_pass *pass, const sl_op_args *args)
+{
+    const sl_tensor *k = &args->src[0], *v = &args->src[1];
+    if (require(pass, is_f32(k) && is_f32(v) && same_shape(k, v) && is_cache(&args->src[2], &args->src[3], k->ne[0], k->ne[1]), args->op,
+                "keys, values and cache differ in shape") &&
+        require(pass, are_places(&args->src[4], &args->src[5], &args->src[6], k->ne[2]), args->op, "a position and a sequence per token")) {
+        sl_op_args call = *args;
+        dispatch(pass, &call);
+    }
+}
+
 void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs)
 {
-    sl_op_args args = { .op = SL_OP_CACHE_WRITE, .src = { k, v, k_cache, v_cache, positions, pages, seqs } };
-    if (require(pass, is_f32(&k) && is_f32(&v) && same_shape(&k, &v) && is_cache(&k_cache, &v_cache, k.ne[0], k.ne[1]), SL_OP_CACHE_WRITE,
-                "keys, values and cache differ in shape") &&
-        require(pass, are_places(&positions, &pages, &seqs, k.ne[2]), SL_OP_CACHE_WRITE, "a position and a sequence per token"))
-        dispatch(pass, &args);
+    move_cache(pass, &(sl_op_args) { .op = SL_OP_CACHE_WRITE, .src = { k, v, k_cache, v_cache, positions, pages, seqs } });
+}
+
+void sl_op_cache_read(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs)
+{
+    move_cache(pass, &(sl_op_args) { .op = SL_OP_CACHE_READ, .src = { k, v, k_cache, v_cache, positions, pages, seqs } });
 }
 
 sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs, int64_t chunk, float scale)

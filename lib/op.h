@@ -98,6 +98,8 @@ void sl_op_rope(sl_pass *pass, sl_tensor x, sl_tensor angles);
  * v [d_head, 64, n_head_kv, n_page], which lie as kv.h says; pages I32 [n_table, n_seq]: in the row of a sequence, the page of its positions 64 i .. 64 i + 63;
  * seqs I32 [n_tok]: the row of each token's sequence, or empty: row 0. */
 void sl_op_cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs);
+/* The other way: fills k and v [d_head, n_head_kv, n_tok] with what stands at `positions`. */
+void sl_op_cache_read(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs);
 /* dst[d_head, n_head, n_tok]: query head j of the token at position p attends to keys 0 .. p of its sequence, of key/value head j / (n_head / n_head_kv); with a chunk of c positions (0: none)
  * only to those of its own chunk, keys c * floor(p / c) .. p. */
 sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tensor v_cache, sl_tensor positions, sl_tensor pages, sl_tensor seqs, int64_t chunk, float scale);

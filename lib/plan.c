@@ -45,6 +45,25 @@ void sl_text_pass(sl_pass *pass, const sl_model *model, const void *what)
     }
 }
 
+void sl_move_pass(sl_pass *pass, const sl_model *model, const void *what)
+{
+    const sl_move *move = what;
+    const sl_mark start = sl_pass_mark(pass);
+    for (int l = 0; l < (int)model->hp.n_layer; l++) {
+        const sl_kv_layer *kv = &move->kv->layers[l];
+        if (!sl_kv_has(model, (uint32_t)l))
+            continue;
+        pass->device = model->layer_device[l];
+        const sl_tensor none = { .ne = { 0 } }, by = sl_pass_input(pass, SL_TYPE_I32, move->n_tok, move->by), pages = sl_pass_input(pass, SL_TYPE_I32, move->n_pages, move->pages);
+        const sl_tensor from = sl_pass_input(pass, SL_TYPE_I32, move->n_tok, move->from), to = sl_pass_input(pass, SL_TYPE_I32, move->n_tok, move->to);
+        const sl_tensor k = sl_pass_tensor(pass, SL_TYPE_F32, kv->k.ne[1], kv->k.ne[2], move->n_tok, 1), v = sl_pass_tensor(pass, SL_TYPE_F32, kv->k.ne[1], kv->k.ne[2], move->n_tok, 1);
+        sl_op_cache_read(pass, k, v, kv->k, kv->v, from, pages, none);
+        model->arch->turn(pass, model, l, k, by);
+        sl_op_cache_write(pass, k, v, kv->k, kv->v, to, pages, none);
+        sl_pass_release(pass, start);
+    }
+}
+
 sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch, int64_t n_seq, int64_t n_pages)
 {
     const sl_work work = { .n_tok = n_batch, .n_pages = n_pages, .n_seq = n_seq < n_batch ? n_seq : n_batch, .kv = kv, .sight = sight,

@@ -41,7 +41,17 @@ typedef struct sl_work {
 
 /* The sl_pass_fn over an sl_work. */
 void sl_text_pass(sl_pass *pass, const sl_model *model, const void *work);
-/* A plan of it for passes of up to n_batch tokens, of n_seq sequences with n_pages pages each. */
+/* A pass that moves what stands in the cache to other positions of the same sequence. */
+typedef struct sl_move {
+    int64_t n_tok, n_pages;
+    const int32_t *from, *to;   /* [n_tok] positions */
+    const int32_t *by;          /* [n_tok] how far each moves */
+    const int32_t *pages;       /* [n_pages] of the sequence */
+    const sl_kv *kv;
+} sl_move;
+/* The sl_pass_fn over an sl_move. Everything of a layer is read before anything of it is written. */
+void sl_move_pass(sl_pass *pass, const sl_model *model, const void *move);
+/* A plan of sl_text_pass for passes of up to n_batch tokens, of n_seq sequences with n_pages pages each. */
 sl_status sl_text_plan(sl_plan *plan, const sl_model *model, const sl_kv *kv, const sl_work_sight *sight, int64_t n_batch, int64_t n_seq, int64_t n_pages);
 
 #endif

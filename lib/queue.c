@@ -128,6 +128,8 @@ static sl_status check_request(const sl_queue *queue, const sl_token *prompt, si
         return sl_fail(SL_ERR_FULL, "queue: a prompt of %zu tokens does not fit a context of %u", n_ids, s->sizes.n_ctx);
     if (o->lookup)
         return sl_fail(SL_ERR_UNSUPPORTED, "queue: lookup is for one text alone");
+    if (o->shift)
+        return sl_fail(SL_ERR_UNSUPPORTED, "queue: shift is for one text alone");
     if (o->reuse > 1)
         return sl_fail(SL_ERR_ARGUMENT, "queue: reuse is %u", o->reuse);
     if (!o->sampler)
@@ -149,6 +151,7 @@ static sl_status fill_request(sl_queue *queue, sl_request *r, const sl_token *pr
     r->reuse = o->reuse;
     r->sampler = o->sampler;
     r->n_prompt = r->n_known = n_ids;
+    r->most = o->max_tokens && o->max_tokens <= room ? n_ids + o->max_tokens - 1 : n_ctx;
     r->n_images = n_images;
     r->result = (sl_queue_result) { .size = sizeof r->result, .user = o->user };
     r->tokens = sl_mem_alloc(&queue->mem, capacity, sizeof *r->tokens);

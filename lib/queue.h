@@ -17,6 +17,7 @@ typedef struct sl_request {
     size_t n_images;
     sl_token *tokens;               /* [capacity] prompt, and what was chosen */
     size_t n_prompt, n_known, n_done, n_new;        /* n_new: in this pass */
+    size_t most;                    /* tokens that may have to be computed */
     int running, placed;            /* it is being computed; it has its sequence */
     uint32_t seq;                   /* if placed */
     uint64_t since_ns;              /* submitted, begun, first token: what time is being counted from */

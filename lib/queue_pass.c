@@ -99,7 +99,7 @@ static size_t find_shared(const sl_queue *queue, const sl_request *r, uint32_t *
     size_t most = WORTH - 1;
     *from = UINT32_MAX;
     for (uint32_t q = 0; q < s->sizes.n_seq; q++) {
-        const size_t n = in_common(queue, r, s->seqs[q].tokens, s->seqs[q].length);
+        const size_t n = s->seqs[q].shifted ? 0 : in_common(queue, r, s->seqs[q].tokens, s->seqs[q].length);
         if (n > most)
             most = n, *from = q;
     }
@@ -115,13 +115,16 @@ static int will_be_shared(const sl_queue *queue, const sl_request *r, size_t sha
     return 0;
 }
 
-/* Pages that those who run lack for what they know, and one more for each: a text that has begun goes on for a while before it has to give way. */
+/* One page more than for what it knows, if it may grow so far: a text that has begun goes on for a while before it has to give way. */
+static size_t pages_ahead(const sl_request *r) { return pages_of(r->most) > pages_of(r->n_known); }
+
+/* Pages that those who run lack for what they know, and those ahead. */
 static size_t pages_promised(const sl_queue *queue)
 {
     size_t n = 0;
     for (const sl_request *r = queue->live; r; r = r->next)
         if (r->running)
-            n += pages_of(r->n_known) - sequence_of(queue, r)->n_pages + 1;
+            n += pages_of(r->n_known) - sequence_of(queue, r)->n_pages + pages_ahead(r);
     return n;
 }
 
@@ -195,7 +198,7 @@ static int begin(sl_queue *queue, sl_request *r, sl_status *status)
     const uint32_t seq = r->placed ? r->seq : find_place(queue, from);
     if (seq == UINT32_MAX)
         return 0;
-    const size_t promised = n_running ? pages_promised(queue) + 1 : 0;
+    const size_t promised = n_running ? pages_promised(queue) + pages_ahead(r) : 0;
     while (pages_of(r->n_known) - shared / SL_PAGE_KEYS + promised > pages->n_free)
         if (!forget_oldest(queue, from)) {
             if (n_running)

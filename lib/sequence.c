@@ -79,6 +79,21 @@ static sl_status own_page(sl_session *s, int32_t *page)
     return status;
 }
 
+size_t sl_sequence_shared(const sl_session *s, const sl_sequence *seq, size_t from, size_t to)
+{
+    size_t n = 0;
+    for (size_t i = from / SL_PAGE_KEYS; i < pages_of(to); i++)
+        n += s->pages.holders[seq->pages[i]] > 1;
+    return n;
+}
+
+sl_status sl_sequence_own(sl_session *s, sl_sequence *seq, size_t from, size_t to)
+{
+    for (size_t i = from / SL_PAGE_KEYS; i < pages_of(to); i++)
+        SL_TRY(own_page(s, &seq->pages[i]));
+    return SL_OK;
+}
+
 sl_status sl_sequence_extend(sl_session *s, sl_sequence *seq, size_t n_new)
 {
     int32_t *open = open_page(seq);
@@ -101,6 +116,7 @@ void sl_sequence_trim(sl_session *s, sl_sequence *seq)
 static void cut(sl_session *s, sl_sequence *seq, size_t length)
 {
     seq->length = length;
+    seq->shifted = seq->shifted && length;
     sl_sequence_trim(s, seq);
 }
 
@@ -133,6 +149,52 @@ size_t sl_sequence_match(sl_session *s, uint32_t seq, const sl_token *ids, size_
     return n;
 }
 
+/* ---- moving ---- */
+
+/* Everything from position keep + discard on goes back by `discard`, in order: what a pass writes stands before all that later ones read. */
+static sl_status move_back(sl_session *s, const sl_sequence *seq, size_t keep, size_t discard)
+{
+    const atomic_int never = 0;         /* half of it would be of no use */
+    for (size_t at = keep + discard; at < seq->length;) {
+        const size_t left = seq->length - at, n = left < s->sizes.n_batch ? left : s->sizes.n_batch;
+        int32_t *to = s->ranges;
+        for (size_t i = 0; i < n; i++) {
+            s->positions[i] = (int32_t)(at + i);
+            to[i] = (int32_t)(at + i - discard);
+            s->marks[i] = -(int32_t)discard;
+        }
+        const sl_move move = { .n_tok = (int64_t)n, .n_pages = (int64_t)seq->n_pages, .from = s->positions, .to = to, .by = s->marks, .pages = seq->pages, .kv = &s->kv };
+        SL_TRY(sl_plan_run(&s->moving, s->model, s->arena, sl_move_pass, &move, &never));
+        at += n;
+    }
+    return SL_OK;
+}
+
+sl_status sl_sequence_shift(sl_session *s, uint32_t q, size_t keep, size_t discard)
+{
+    sl_sequence *seq = &s->seqs[q];
+    const size_t length = seq->length - discard;
+    if (sl_pictures_count(&s->pictures, q))
+        return sl_fail(SL_ERR_UNSUPPORTED, "session: sequence %u holds pictures: what looks at them cannot be moved", q);
+    if (!discard)
+        return SL_OK;
+    if (length > keep) {
+        const size_t lack = sl_sequence_shared(s, seq, keep, length);
+        if (lack > s->pages.n_free)
+            return sl_fail(SL_ERR_FULL, "session: %zu pages of the cache are wanted, %zu of %zu are free", lack, s->pages.n_free, s->pages.n);
+        SL_TRY(sl_sequence_own(s, seq, keep, length));
+        const sl_status status = move_back(s, seq, keep, discard);
+        if (status != SL_OK) {
+            cut(s, seq, keep);
+            return status;
+        }
+        memmove(seq->tokens + keep, seq->tokens + keep + discard, (length - keep) * sizeof *seq->tokens);
+        seq->shifted = 1;
+    }
+    cut(s, seq, length);
+    return SL_OK;
+}
+
 /* ---- copies ---- */
 
 sl_status sl_sequence_copy(sl_session *s, uint32_t from, uint32_t to, size_t length)
@@ -143,6 +205,7 @@ sl_status sl_sequence_copy(sl_session *s, uint32_t from, uint32_t to, size_t len
     cut(s, target, 0);
     memcpy(target->tokens, source->tokens, length * sizeof *target->tokens);
     target->length = length;
+    target->shifted = source->shifted && length;
     for (const size_t n = pages_of(length); target->n_pages < n; target->n_pages++) {
         target->pages[target->n_pages] = source->pages[target->n_pages];
         sl_pages_hold(&s->pages, target->pages[target->n_pages]);

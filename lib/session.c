@@ -34,20 +34,25 @@ sl_status sl_session_sizes(const sl_model *model, const sl_session_options *o, s
     return sl_kv_type(&sizes->cache_type, o->cache_type);
 }
 
-sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, const sl_sizes *sizes, sl_plan *plan, sl_plan *seeing, size_t *arena_bytes)
+sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, const sl_sizes *sizes, sl_plan *plan, sl_plan *seeing, sl_plan *moving, size_t *arena_bytes)
 {
-    *seeing = (sl_plan) { .mem = &model->mem };
+    const sl_move move = { .n_tok = sizes->n_batch, .n_pages = sizes->n_table, .kv = kv };
+    *seeing = *moving = (sl_plan) { .mem = &model->mem };
     SL_TRY(sl_text_plan(plan, model, kv, NULL, sizes->n_batch, sizes->n_seq, sizes->n_table));
-    if (pictures->kv) {
+    sl_status status = sl_plan_make(moving, model, sl_move_pass, &move);
+    if (status == SL_OK && pictures->kv) {
         const sl_work_sight most = sl_pictures_sight(pictures, NULL, NULL);
-        sl_status status = sl_text_plan(seeing, model, kv, &most, sizes->n_batch, sizes->n_seq, sizes->n_table);
-        if (status != SL_OK) {
-            sl_plan_free(plan);
-            return status;
-        }
+        status = sl_text_plan(seeing, model, kv, &most, sizes->n_batch, sizes->n_seq, sizes->n_table);
     }
-    for (int d = 0; d < model->n_devices; d++)
+    if (status != SL_OK) {
+        sl_plan_free(plan);
+        sl_plan_free(moving);
+        return status;
+    }
+    for (int d = 0; d < model->n_devices; d++) {
         arena_bytes[d] = plan->arena[d] > seeing->arena[d] ? plan->arena[d] : seeing->arena[d];
+        arena_bytes[d] = arena_bytes[d] > moving->arena[d] ? arena_bytes[d] : moving->arena[d];
+    }
     return SL_OK;
 }
 
@@ -57,7 +62,7 @@ static sl_status allocate(sl_session *s)
     const uint32_t n_batch = s->sizes.n_batch;
     SL_TRY(sl_kv_init(&s->kv, s->model, s->sizes.cache_type, s->sizes.n_pages));
     SL_TRY(sl_pictures_init(&s->pictures, s->model, s->sizes.cache_type, s->sizes.n_seq));
-    SL_TRY(sl_session_plan(s->model, &s->kv, &s->pictures, &s->sizes, &s->plan, &s->seeing, s->arena_bytes));
+    SL_TRY(sl_session_plan(s->model, &s->kv, &s->pictures, &s->sizes, &s->plan, &s->seeing, &s->moving, s->arena_bytes));
     SL_TRY(sl_sequences_init(s));
     s->ids = sl_mem_alloc(mem, n_batch, sizeof *s->ids);
     s->positions = sl_mem_alloc(mem, n_batch, sizeof *s->positions);
@@ -81,7 +86,7 @@ sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_op
         return SL_ERR_NOMEM;
     s->model = model;
     s->sizes = sizes;
-    s->plan.mem = s->seeing.mem = &model->mem;
+    s->plan.mem = s->seeing.mem = s->moving.mem = &model->mem;
     atomic_init(&s->cancel, 0);
     sl_status status = allocate(s);
     if (status != SL_OK)
@@ -105,6 +110,7 @@ void sl_session_close(sl_session *s)
     sl_plan_free(&s->plan);
     sl_plan_free(&s->seeing);
     sl_mem_free(&model->mem, s->ids);
+    sl_plan_free(&s->moving);
     sl_mem_free(&model->mem, s->positions);
     sl_mem_free(&model->mem, s->rows);
     sl_mem_free(&model->mem, s->wanted);

@@ -23,6 +23,7 @@ typedef struct sl_sequence {
     size_t length, n_pages;     /* pages that it holds: those of its tokens */
     size_t n_new;               /* tokens of the call, or of the pass, that is being made */
     int32_t row;                /* of the page table of that pass */
+    int shifted;                /* 1: some of its tokens do not stand where they were computed */
     int lent;                   /* a queue works with it: the program's own calls do not change it */
 } sl_sequence;
 
@@ -33,6 +34,7 @@ struct sl_session {
     sl_pages pages;             /* of kv */
     sl_sequence *seqs;          /* [n_seq] */
     sl_plan plan, seeing;       /* passes whose tokens see no picture, and those that see some; seeing is empty if the model takes none */
+    sl_plan moving;             /* passes that move what is in the cache */
     sl_pictures pictures;
     void *arena[SL_MAX_DEVICES];
     size_t arena_bytes[SL_MAX_DEVICES];
@@ -62,8 +64,8 @@ static inline int sl_feed_wants(const sl_feed *feed, size_t i) { return feed->wa
 
 /* What the options mean for a model. */
 sl_status sl_session_sizes(const sl_model *model, const sl_session_options *options, sl_sizes *sizes);
-/* Plans of both kinds of passes, and arena bytes that are enough for either. */
-sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, const sl_sizes *sizes, sl_plan *plan, sl_plan *seeing, size_t *arena_bytes);
+/* Plans of all kinds of passes, and arena bytes that are enough for any. */
+sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictures *pictures, const sl_sizes *sizes, sl_plan *plan, sl_plan *seeing, sl_plan *moving, size_t *arena_bytes);
 
 /* As the public functions; arguments have been checked (a feed's numbers of sequences have not), `options` is whole. open does not touch the model's reference count. */
 sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_options *options);
@@ -84,6 +86,9 @@ void sl_sequences_free(sl_session *session);
 size_t sl_sequences_lack(sl_session *session, size_t n_taking_part);
 /* Makes a sequence hold, alone where it will write, the pages of n_new more tokens. There are enough. On failure it holds what it did or more. */
 sl_status sl_sequence_extend(sl_session *session, sl_sequence *seq, size_t n_new);
+/* Makes it hold alone the pages of positions [from, to) that it has: sl_sequence_shared(...) of them are wanted. */
+size_t sl_sequence_shared(const sl_session *session, const sl_sequence *seq, size_t from, size_t to);
+sl_status sl_sequence_own(sl_session *session, sl_sequence *seq, size_t from, size_t to);
 /* Gives back the pages that its tokens do not need. */
 void sl_sequence_trim(sl_session *session, sl_sequence *seq);
 /* Takes tokens back; their pictures are forgotten with those that wait, or (step_back) wait for their token again. */
@@ -94,6 +99,7 @@ sl_status sl_sequence_check_again(const sl_session *session, uint32_t seq);
 /* Takes tokens back until the timeline is a beginning of ids[n_ids], shorter than it; returns its length. Pictures that wait still wait. */
 size_t sl_sequence_match(sl_session *session, uint32_t seq, const sl_token *ids, size_t n_ids);
 /* As the public functions. */
+sl_status sl_sequence_shift(sl_session *session, uint32_t seq, size_t keep, size_t discard);
 sl_status sl_sequence_copy(sl_session *session, uint32_t from, uint32_t to, size_t length);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cache_write.c - keys and values into the pages of a cache: kernels convert the numbers of a head, here they are put where lib/kv.h says. */
+/* cache_write.c - keys and values into the pages of a cache, and out of them again: kernels convert the numbers of a head, here they are put where lib/kv.h says. */
 #include "cpu.h"
 
 #include <string.h>
@@ -83,8 +83,50 @@ static int place_blocks(int64_t d, int64_t n, const sl_block_a32 *b, char *page,
 static int key_q8_0(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key) { return (void)d_head, place_blocks(d, n, from, page, key, 1); }
 static int value_q8_0(int64_t d_head, int64_t d, int64_t n, const void *from, char *page, int64_t key) { return (void)d_head, place_blocks(d, n, from, page, key, 0); }
 
-static const struct places { sl_type type; int64_t multiple; place_fn *key, *value; } places[] = {
-    { SL_TYPE_F32, 1, key_f32, value_f32 }, { SL_TYPE_F16, 1, key_f16, value_f16 }, { SL_TYPE_BF16, 1, key_bf16, value_bf16 }, { SL_TYPE_Q8_0, 32, key_q8_0, value_q8_0 },
+/* The way back: n numbers of key number `key` of a page, or of its value. */
+typedef void load_fn(int64_t n, const char *page, int64_t key, float *x);
+
+static void load_key_f32(int64_t n, const char *page, int64_t key, float *x)
+{
+    for (int64_t d = 0; d < n; d++)
+        memcpy(x + d, page + (SL_PAGE_KEYS * d + key) * 4, 4);
+}
+
+static void load_value_f32(int64_t n, const char *page, int64_t key, float *x) { memcpy(x, page + n * key * 4, (size_t)n * 4); }
+
+static void load_halves(int64_t n, const uint16_t *from, int64_t step, float *x)
+{
+    for (int64_t d = 0; d < n; d++)
+        x[d] = sl_half_to_float(from[d * step]);
+}
+
+static void load_key_f16(int64_t n, const char *page, int64_t key, float *x) { load_halves(n, (const uint16_t *)(const void *)page + key, SL_PAGE_KEYS, x); }
+static void load_value_f16(int64_t n, const char *page, int64_t key, float *x) { load_halves(n, (const uint16_t *)(const void *)page + n * key, 1, x); }
+
+static void load_pairs(int64_t n, const uint16_t *from, int64_t step, int64_t odd_step, float *x)
+{
+    for (int64_t d = 0; d < n; d++)
+        x[d] = sl_float((uint32_t)from[odd_step ? d / 2 * step + d % 2 * odd_step : d * step] << 16);
+}
+
+static void load_key_bf16(int64_t n, const char *page, int64_t key, float *x) { load_pairs(n, (const uint16_t *)(const void *)page + 2 * key, 2 * SL_PAGE_KEYS, 1, x); }
+static void load_value_bf16(int64_t n, const char *page, int64_t key, float *x) { load_pairs(n, (const uint16_t *)(const void *)page + key / 2 * 2 * n + key % 2, 2, 0, x); }
+
+static void load_blocks(int64_t n, const char *page, int64_t key, int fours, float *x)
+{
+    for (int64_t d = 0; d < n; d += 32, page += CPU_Q8_BYTES) {
+        const float scale = sl_half_to_float(((const uint16_t *)(const void *)(page + CPU_Q8_SCALES))[key]);
+        for (int i = 0; i < 32; i++)
+            x[d + i] = scale * (float)((const int8_t *)page)[fours ? i / 4 * 4 * SL_PAGE_KEYS + 4 * key + i % 4 : 32 * key + i];
+    }
+}
+
+static void load_key_q8_0(int64_t n, const char *page, int64_t key, float *x) { load_blocks(n, page, key, 1, x); }
+static void load_value_q8_0(int64_t n, const char *page, int64_t key, float *x) { load_blocks(n, page, key, 0, x); }
+
+static const struct places { sl_type type; int64_t multiple; place_fn *key, *value; load_fn *load_key, *load_value; } places[] = {
+    { SL_TYPE_F32, 1, key_f32, value_f32, load_key_f32, load_value_f32 }, { SL_TYPE_F16, 1, key_f16, value_f16, load_key_f16, load_value_f16 },
+    { SL_TYPE_BF16, 1, key_bf16, value_bf16, load_key_bf16, load_value_bf16 }, { SL_TYPE_Q8_0, 32, key_q8_0, value_q8_0, load_key_q8_0, load_value_q8_0 },
 };
 const cpu_cache_write_kernel cpu_cache_write_f32 = { SL_TYPE_F32, NULL };
 
@@ -120,25 +162,37 @@ typedef struct job { const sl_op_args *args; const cpu_cache_write_kernel *kerne
 
 static char *page_of(const sl_tensor *cache, int64_t page, int64_t head) { return (char *)cache->data + (size_t)page * cache->stride[3] + (size_t)head * cache->stride[2]; }
 
+/* The page and the key within it of a token. */
+static sl_status find(const sl_op_args *a, size_t tok, const char *name, int64_t *id, int64_t *key)
+{
+    const int64_t position = ((const int32_t *)a->src[4].data)[tok], page = position / SL_PAGE_KEYS;
+    const int64_t seq = sl_tensor_is(&a->src[6]) ? ((const int32_t *)a->src[6].data)[tok] : 0;
+    if (position < 0 || page >= a->src[5].ne[0] || seq < 0 || seq >= a->src[5].ne[1])
+        return sl_fail(SL_ERR_RANGE, "%s: position %lld of sequence %lld", name, (long long)position, (long long)seq);
+    *id = ((const int32_t *)(const void *)((const char *)a->src[5].data + (size_t)seq * a->src[5].stride[1]))[page];
+    *key = position % SL_PAGE_KEYS;
+    return SL_OK;
+}
+
+static float *row_of(const sl_tensor *x, size_t tok, int64_t head) { return (float *)((char *)x->data + tok * x->stride[2] + (size_t)head * x->stride[1]); }
+
 static sl_status write_token(void *arg, size_t tok, unsigned thread)
 {
     const job *j = arg;
     const sl_op_args *a = j->args;
     const sl_tensor *k = &a->src[0], *v = &a->src[1], *kc = &a->src[2], *vc = &a->src[3];
-    const int64_t position = ((const int32_t *)a->src[4].data)[tok], page = position / SL_PAGE_KEYS, key = position % SL_PAGE_KEYS;
+    int64_t id = 0, key = 0;
     (void)thread;
-    const int64_t seq = sl_tensor_is(&a->src[6]) ? ((const int32_t *)a->src[6].data)[tok] : 0;
-    if (position < 0 || page >= a->src[5].ne[0] || seq < 0 || seq >= a->src[5].ne[1])
-        return sl_fail(SL_ERR_RANGE, "cache_write: position %lld of sequence %lld", (long long)position, (long long)seq);
-    const int64_t id = ((const int32_t *)(const void *)((const char *)a->src[5].data + (size_t)seq * a->src[5].stride[1]))[page];
+    SL_TRY(find(a, tok, "cache_write", &id, &key));
     const struct places *to = places_of(kc);
     int bad = 0;
     for (int64_t head = 0; head < k->ne[1]; head++) {
-        bad |= write_head(j->kernel, to->key, k->ne[0], (const float *)((const char *)k->data + tok * k->stride[2] + (size_t)head * k->stride[1]), page_of(kc, id, head), key);
-        bad |= write_head(j->kernel, to->value, v->ne[0], (const float *)((const char *)v->data + tok * v->stride[2] + (size_t)head * v->stride[1]), page_of(vc, id, head), key);
+        bad |= write_head(j->kernel, to->key, k->ne[0], row_of(k, tok, head), page_of(kc, id, head), key);
+        bad |= write_head(j->kernel, to->value, v->ne[0], row_of(v, tok, head), page_of(vc, id, head), key);
     }
     if (bad)
-        return sl_fail(SL_ERR_NONFINITE, "cache_write: position %lld: a number that is not finite, or too large for a cache of %s", (long long)position, sl_type_name((uint32_t)kc->type));
+        return sl_fail(SL_ERR_NONFINITE, "cache_write: position %lld: a number that is not finite, or too large for a cache of %s",
+                       (long long)((const int32_t *)a->src[4].data)[tok], sl_type_name((uint32_t)kc->type));
     return SL_OK;
 }
 
@@ -146,4 +200,31 @@ sl_status cpu_cache_write_run(const sl_impl *self, void *device, const sl_op_arg
 {
     job j = { args, self->kernel };
     return cpu_parallel(device, (size_t)args->src[0].ne[2], write_token, &j);
+}
+
+int cpu_cache_read_accepts(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    (void)self, (void)device;
+    return places_of(&args->src[2]) != NULL;
+}
+
+static sl_status read_token(void *arg, size_t tok, unsigned thread)
+{
+    const sl_op_args *a = arg;
+    const sl_tensor *k = &a->src[0], *v = &a->src[1], *kc = &a->src[2], *vc = &a->src[3];
+    int64_t id = 0, key = 0;
+    (void)thread;
+    SL_TRY(find(a, tok, "cache_read", &id, &key));
+    const struct places *from = places_of(kc);
+    for (int64_t head = 0; head < k->ne[1]; head++) {
+        from->load_key(k->ne[0], page_of(kc, id, head), key, row_of(k, tok, head));
+        from->load_value(v->ne[0], page_of(vc, id, head), key, row_of(v, tok, head));
+    }
+    return SL_OK;
+}
+
+sl_status cpu_cache_read_run(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    (void)self;
+    return cpu_parallel(device, (size_t)args->src[0].ne[2], read_token, (void *)args);
 }

@@ -181,7 +181,7 @@ enum { CPU_Q8_SCALES = 32 * SL_PAGE_KEYS, CPU_Q8_BYTES = CPU_Q8_SCALES + 2 * SL_
     sl_status cpu_##op##_run(const sl_impl *self, void *device, const sl_op_args *args);
 CPU_OUTER(get_rows) CPU_OUTER(take_rows) CPU_OUTER(put_rows) CPU_OUTER(rms_norm) CPU_OUTER(quantize) CPU_OUTER(matmul) CPU_OUTER(matmul_expert)
 CPU_OUTER(scale) CPU_OUTER(add_to) CPU_OUTER(silu_mul) CPU_OUTER(rope_angles) CPU_OUTER(rope)
-CPU_OUTER(temper) CPU_OUTER(cache_write) CPU_OUTER(attention) CPU_OUTER(route) CPU_OUTER(expert_sum) CPU_OUTER(expert_scale)
+CPU_OUTER(temper) CPU_OUTER(cache_write) CPU_OUTER(cache_read) CPU_OUTER(attention) CPU_OUTER(route) CPU_OUTER(expert_sum) CPU_OUTER(expert_scale)
 CPU_OUTER(layer_norm) CPU_OUTER(gelu) CPU_OUTER(add_gated) CPU_OUTER(copy_to) CPU_OUTER(span_attention)
 #undef CPU_OUTER
 /* What both operations share (attention.c): tokens see the spans of the call, which have been checked. */

@@ -17,6 +17,7 @@ const sl_impl cpu_impls_generic[] = {
     SL_ROW(OP_ROPE_ANGLES, { SL_OP_ROPE_ANGLES, "rope_angles/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_rope_angles_run, NULL },)
     SL_ROW(OP_TEMPER, { SL_OP_TEMPER, "temper/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_temper_run, NULL },)
     SL_ROW(OP_CACHE_WRITE, { SL_OP_CACHE_WRITE, "cache_write/f32/generic", -1, CPU_SCALAR, cpu_cache_write_accepts, NULL, cpu_cache_write_run, &cpu_cache_write_f32 },)
+    SL_ROW(OP_CACHE_READ, { SL_OP_CACHE_READ, "cache_read/generic", -1, CPU_SCALAR, cpu_cache_read_accepts, NULL, cpu_cache_read_run, NULL },)
     SL_ROW(OP_ROUTE, { SL_OP_ROUTE, "route/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_route_run, NULL },)
     SL_ROW(OP_EXPERT_SUM, { SL_OP_EXPERT_SUM, "expert_sum/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_expert_sum_run, NULL },)
     SL_ROW(OP_EXPERT_SCALE, { SL_OP_EXPERT_SCALE, "expert_scale/generic", -1, CPU_SCALAR, cpu_any_accepts, NULL, cpu_expert_scale_run, NULL },)

@@ -36,6 +36,10 @@ typedef struct sl_generate_options {
      *  far as the sampler chooses them. The text is the same as without, to the last token; where it repeats itself it comes faster. 0: off. */
     uint32_t lookup;
     uint32_t reuse;                 /**< 1: the prompt is the whole timeline, and what the session already holds of it is not computed again (sl_session_keep_prefix()); 0: it is appended */
+    /** Not 0: when the context is full, the first `shift` tokens stay, the older half of the others is taken out (sl_seq_shift(), which says what that means for the text), and it goes on. At most
+     *  the context less 2. A timeline with pictures, and one whose pages run out, ends all the same. */
+    uint32_t shift;
+    uint32_t reserved;              /**< 0 */
 } sl_generate_options;
 
 /** Initializer: all defaults. */

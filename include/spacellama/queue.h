@@ -13,7 +13,7 @@
  *  @endcode
  *
  *  Each step is one pass over the model of at most n_batch tokens: first the next token of every text that is being made, then, with what room is left, pieces of prompts in the order in which they
- *  were submitted. A request begins when a sequence is free and the cache has pages for its prompt and one for each text that is being made; none overtakes another. When pages run out
+ *  were submitted. A request begins when a sequence is free and the cache has pages for its prompt, and one more for each text that can grow so far; none overtakes another. When pages run out
  *  the youngest request gives its own back, and waits: later its tokens are computed once more (n_restarts). The oldest always goes on; only when it is alone, and sequences
  *  that the queue does not work with hold the rest, it ends with SL_FINISH_FULL.
  *
@@ -75,7 +75,7 @@ SL_API void sl_queue_free(sl_queue *queue);
 /** A request: what sl_generate() would be asked for. The prompt and the strings are copied; the sampler belongs to the request until it has ended (one that another request has is SL_ERR_STATE), and the n_images pictures
  *  of the prompt's image tokens, in their order, must live as long (NULL, 0: none). `reuse` 1: what any sequence of the session holds of the prompt's beginning, up to a first picture, is shared and not computed again;
  *  a request that begins like one whose prompt is just being computed waits for it; and what this one computes stays for others as long as its room is not wanted.
- *  `lookup` must be 0. *id (NULL is fine) gets the number of the request, 1, 2, ... A prompt longer than the context is SL_ERR_FULL, other errors are as in sl_generate(). All memory is taken here, but that of pictures, which are encoded when the request begins. Since 0.1. */
+ *  `lookup` and `shift` must be 0. *id (NULL is fine) gets the number of the request, 1, 2, ... A prompt longer than the context is SL_ERR_FULL, other errors are as in sl_generate(). All memory is taken here, but that of pictures, which are encoded when the request begins. Since 0.1. */
 SL_API sl_status sl_queue_submit(sl_queue *queue, const sl_token *prompt, size_t n_ids, const sl_generate_options *options, const sl_image *const *images, size_t n_images, uint64_t *id);
 /** Ends a request; its callback is not called any more, its result can be taken. SL_ERR_MISSING if none of this number is waiting or being computed. Since 0.1. */
 SL_API sl_status sl_queue_cancel(sl_queue *queue, uint64_t id);

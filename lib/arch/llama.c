@@ -261,6 +261,9 @@ sl_tensor sl_llama_embed(sl_pass *p, const sl_model *model, const sl_llama_frame
     return x;
 }
 
+/* The magnitude is in the keys already. */
+void sl_llama_turn(sl_pass *p, const sl_llama_frame *frame, sl_tensor k, sl_tensor by) { sl_op_rope(p, k, sl_op_rope_angles(p, by, frame->freq[p->device], 1.0f)); }
+
 static sl_tensor llama_forward(sl_pass *p, const sl_model *model, const sl_batch *b)
 {
     const llama *m = model->weights;
@@ -295,8 +298,14 @@ sl_tensor sl_llama_head(sl_pass *p, const sl_llama_frame *frame, sl_tensor rows)
 static sl_tensor llama_norm(sl_pass *p, const sl_model *model, sl_tensor hidden) { return sl_llama_norm(p, &model->hp, &((const llama *)model->weights)->frame, hidden); }
 static sl_tensor llama_head(sl_pass *p, const sl_model *model, sl_tensor rows) { return sl_llama_head(p, &((const llama *)model->weights)->frame, rows); }
 
+static void llama_turn(sl_pass *p, const sl_model *model, int l, sl_tensor k, sl_tensor by)
+{
+    (void)l;
+    sl_llama_turn(p, &((const llama *)model->weights)->frame, k, by);
+}
+
 const sl_arch sl_arch_llama = {
     .name = "llama", .defaults = { .rope_base = 10000.0f, .rope_attn_factor = 1.0f },
-    .layout = llama_layout, .read = llama_read, .bind = llama_bind, .free = llama_free, .forward = llama_forward, .norm = llama_norm, .head = llama_head,
+    .layout = llama_layout, .read = llama_read, .bind = llama_bind, .free = llama_free, .forward = llama_forward, .turn = llama_turn, .norm = llama_norm, .head = llama_head,
     .encode = llama_encode, .behind_picture = "\n", .spell = llama_spell,
 };

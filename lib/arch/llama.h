@@ -32,6 +32,8 @@ sl_status sl_llama_bind_ffn(sl_loader *loader, int l, sl_llama_layer *layer);   
 sl_tensor sl_llama_embed(sl_pass *pass, const struct sl_model *model, const sl_llama_frame *frame, const sl_batch *batch);
 /* Angles of the batch's positions on the current device: [2, d_head / 2, n_tok]. */
 sl_tensor sl_llama_angles(sl_pass *pass, const sl_llama_frame *frame, const sl_batch *batch);
+/* Keys [d_head, n_head_kv, n_tok] turned by `by` more positions. */
+void sl_llama_turn(sl_pass *pass, const sl_llama_frame *frame, sl_tensor k, sl_tensor by);
 /* x[n_embd, n_tok] += attention(norm(x)) */
 void sl_llama_attention(sl_pass *pass, const sl_hparams *hp, int l, const sl_llama_layer *layer, const sl_batch *batch, sl_tensor angles, sl_tensor x);
 /* The pieces of that: queries [d_head, n_head, n_tok], keys and values [d_head, n_head_kv, n_tok] of norm(x); what they give when the keys and values are in the cache. */

@@ -260,8 +260,15 @@ static sl_status llama4_spell(const sl_model *model, uint32_t width, uint32_t he
     return put(user, tokens[END]);
 }
 
+/* Dividing by the root mean square, where it is done, is the same before and behind a turn. */
+static void llama4_turn(sl_pass *p, const sl_model *model, int l, sl_tensor k, sl_tensor by)
+{
+    if (turns(&model->hp, l))
+        sl_llama_turn(p, &((const llama4 *)model->weights)->frame, k, by);
+}
+
 const sl_arch sl_arch_llama4 = {
     .name = "llama4", .defaults = { .expert_step = 1, .rope_base = 500000.0f, .rope_attn_factor = 1.0f },
-    .layout = llama4_layout, .read = llama4_read, .bind = llama4_bind, .free = llama4_free, .forward = llama4_forward, .norm = llama4_norm, .head = llama4_head,
+    .layout = llama4_layout, .read = llama4_read, .bind = llama4_bind, .free = llama4_free, .forward = llama4_forward, .turn = llama4_turn, .norm = llama4_norm, .head = llama4_head,
     .encode = llama4_encode, .spell = llama4_spell,
 };

@@ -290,8 +290,14 @@ static void mllama_remember(sl_pass *p, const sl_model *model, int l, sl_tensor 
     sl_op_cache_write(p, k, sl_view_heads(sl_op_matmul(p, &c->v, &y), d), kv->k, kv->v, positions, pages, (sl_tensor) { 0 });
 }
 
+static void mllama_turn(sl_pass *p, const sl_model *model, int l, sl_tensor k, sl_tensor by)
+{
+    (void)l;
+    sl_llama_turn(p, &((const mllama *)model->weights)->frame, k, by);
+}
+
 const sl_arch sl_arch_mllama = {
     .name = "mllama", .defaults = { .n_ctx_train = 131072, .rms_epsilon = 1e-5f, .rope_base = 500000.0f, .rope_attn_factor = 1.0f }, .n_image_tokens = 1,
-    .layout = mllama_layout, .read = mllama_read, .bind = mllama_bind, .free = mllama_free, .forward = mllama_forward, .norm = mllama_norm, .head = mllama_head,
+    .layout = mllama_layout, .read = mllama_read, .bind = mllama_bind, .free = mllama_free, .forward = mllama_forward, .turn = mllama_turn, .norm = mllama_norm, .head = mllama_head,
     .encode = mllama_encode, .remember = mllama_remember,
 };

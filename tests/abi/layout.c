@@ -91,10 +91,11 @@ MEMBER(sl_chat_message, parts, 16) MEMBER(sl_chat_message, n_parts, 24)
 SIZE(sl_chat_options, 32) MEMBER(sl_chat_options, size, 0) MEMBER(sl_chat_options, format, 8)
 MEMBER(sl_chat_options, date, 16) MEMBER(sl_chat_options, flags, 24) MEMBER(sl_chat_options, reserved, 28)
 
-SIZE(sl_generate_options, 64) MEMBER(sl_generate_options, size, 0) MEMBER(sl_generate_options, max_tokens, 8)
+SIZE(sl_generate_options, 72) MEMBER(sl_generate_options, size, 0) MEMBER(sl_generate_options, max_tokens, 8)
 MEMBER(sl_generate_options, decode_flags, 12) MEMBER(sl_generate_options, sampler, 16) MEMBER(sl_generate_options, stop, 24)
 MEMBER(sl_generate_options, n_stop, 32) MEMBER(sl_generate_options, on_text, 40) MEMBER(sl_generate_options, user, 48)
 MEMBER(sl_generate_options, lookup, 56) MEMBER(sl_generate_options, reuse, 60)
+MEMBER(sl_generate_options, shift, 64) MEMBER(sl_generate_options, reserved, 68)
 
 SIZE(sl_generate_result, 48) MEMBER(sl_generate_result, size, 0) MEMBER(sl_generate_result, finish, 8)
 MEMBER(sl_generate_result, n_prompt, 12) MEMBER(sl_generate_result, n_tokens, 16) MEMBER(sl_generate_result, n_drafts, 20)

@@ -634,7 +634,7 @@ def types_in(path):
 
 
 def own_new_help():
-    for program in ('chat', 'embed', 'handbook', 'perplexity', 'quantize'):
+    for program in ('chat', 'embed', 'handbook', 'perplexity', 'quantize', 'serve'):
         r = good(program, '--help')
         assert r.out.startswith(b'usage: ' + program.encode()) and not r.err
 
@@ -886,6 +886,27 @@ def fixtures_importance():
             good('quantize', stories(), small, *arguments, *extra)
             kl.append(json.loads(good('perplexity', '-m', small, '-f', others, *window, '--kl', base, '--json').out)['kl']['mean'])
         assert kl[1] < most * kl[0], (arguments, kl)
+
+
+def own_serve():
+    """Prompts answered at once have the answers that they have alone, in whatever way they are chosen; those that begin alike are computed once."""
+    prompts = ['The rover follows the ridge', 'The rover follows the ridge until the battery is low', 'A', 'Once upon a time there was a light', 'station']
+    path = scratch('prompts', '\n\n'.join(prompts).encode() + b'\r\n')
+    for how in ([], ['--temp', '0.9', '--seed', '5', '--penalties', '16,1.2,0,0']):
+        alone = [json.loads(good('generate', '-m', TINY, '-p', prompt, '-n', '20', '--json', *how).out)['text'] for prompt in prompts]
+        for seqs in ('8', '2', '1'):
+            r = json.loads(good('serve', '-m', TINY, '-f', path, '-n', '20', '--json', '--seqs', seqs, '--share', *how).out)
+            assert len(r['answers']) == len(prompts)
+            for answer in r['answers']:
+                assert answer['text'] == alone[answer['prompt'] - 1], (answer, alone)
+        with open(path, 'rb') as lines:
+            r = run('serve', '-m', TINY, '-n', '20', *how, stdin=lines)
+        assert r.code == 0 and b'[3] ' + alone[2].encode() in r.out and 'per second' in r.err, (r.out, r.err)
+    bad(1, 'there is none', 'serve', '-m', TINY, '-f', scratch('none', b'\n\n'))
+    bad(1, 'missing', 'serve', '-m', TINY, '-f', scratch('missing'))
+    bad(1, 'fit', 'serve', '-m', TINY, '-f', path, '--ctx', '4')
+    bad(2, '-p', 'serve', '-m', TINY, '-p', 'x')
+    bad(2, '--lookup', 'serve', '-m', TINY, '--lookup', '3')
 
 
 def fixtures_embed():

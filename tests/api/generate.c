@@ -207,6 +207,38 @@ static void ends_when_the_shared_cache_is_full(void **state)
     free(whole);
 }
 
+/* Room is made whenever the context is full: the text goes on, as it is without until then. */
+static void goes_on_when_the_context_is_full(void **state)
+{
+    (void)state;
+    enum { N_CTX = 48, KEEP = 5, MADE = 400 };
+    struct shown *shown = calloc(2, sizeof *shown), *whole = shown + 1;
+    static sl_token first[MADE];
+    sl_session *session = open_session(N_CTX), *large = open_session(256);
+    sl_generate_options options = { .size = sizeof options, .max_tokens = MADE, .lookup = lookup, .on_text = on_text, .user = shown, .shift = KEEP };
+    sl_generate_result r = { sizeof r };
+    assert_int_equal(sl_generate(session, prompt, n_prompt, &options, &r), SL_OK);
+    assert_true(r.finish == SL_FINISH_LENGTH && r.n_tokens == MADE && shown->n == MADE);
+    assert_true(sl_session_length(session) <= N_CTX && sl_session_length(session) > N_CTX / 2);
+    assert_memory_equal(sl_session_tokens(session), prompt, KEEP * sizeof *prompt);
+    const size_t rest = sl_session_length(session) - KEEP;
+    assert_memory_equal(sl_session_tokens(session) + KEEP, shown->ids + MADE - rest, rest * sizeof *prompt);
+    run(large, prompt, n_prompt, N_CTX, NULL, NULL, 0, whole, SL_OK);
+    assert_memory_equal(shown->ids, whole->ids, (N_CTX - n_prompt + 1) * sizeof *prompt);
+    if (lookup)         /* with drafts as without */
+        assert_memory_equal(shown->ids, first, sizeof first);
+    memcpy(first, shown->ids, sizeof first);
+    options.shift = N_CTX - 1;
+    assert_int_equal(sl_generate(session, prompt, 1, &options, &r), SL_ERR_RANGE);
+    options.shift = UINT32_MAX;
+    assert_int_equal(sl_generate(session, prompt, 1, &options, &r), SL_ERR_RANGE);
+    options.shift = 0, options.reserved = 1;
+    assert_int_equal(sl_generate(session, prompt, 1, &options, &r), SL_ERR_ARGUMENT);
+    sl_session_free(session);
+    sl_session_free(large);
+    free(shown);
+}
+
 static void refuses_a_prompt_that_does_not_fit(void **state)
 {
     (void)state;
@@ -503,6 +535,7 @@ int main(void)
         cmocka_unit_test(ends_when_the_callback_says_so),
         cmocka_unit_test(ends_when_the_context_is_full),
         cmocka_unit_test(ends_when_the_shared_cache_is_full),
+        cmocka_unit_test(goes_on_when_the_context_is_full),
         cmocka_unit_test(refuses_a_prompt_that_does_not_fit),
         cmocka_unit_test(ends_at_an_ending_token),
         cmocka_unit_test(stops_when_cancelled),

@@ -1,97 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* queue.c - requests that come and go: each text is what sl_generate makes of it alone, whatever stands beside it, in whatever order they come, however few pages there are;
- * what goes wrong with one is nobody else's affair. The model is that of the demo (its path stands in SL_TINY). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <spacellama/spacellama.h>
-#include "counting.h"
-#include "mllama_build.h"
+/* queue.c - requests that come and go: each text is what sl_generate makes of it alone, whatever stands beside it, in whatever order they come, however few pages there are. */
+#include "requests.h"
 #include "random.h"
-#include "sanitized.h"
-#include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
-enum { N_CTX = 200, N_REQUESTS = 24, MOST_TEXT = 4096, PAGE = SL_PAGE_POSITIONS };
-
-static sl_model *model;
-static uint32_t n_vocab;
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
-
-static int load(void **state)
-{
-    (void)state;
-    sl_model_options options = SL_MODEL_OPTIONS_INIT;
-    options.n_threads = 2;
-    sl_model_info info = { sizeof info };
-    if (!getenv("SL_TINY") || sl_model_load(&model, getenv("SL_TINY"), &options) != SL_OK || sl_model_get_info(model, &info) != SL_OK) {
-        print_error("SL_TINY: %s\n", sl_last_error());
-        return 1;
-    }
-    n_vocab = info.n_vocab;
-    return 0;
-}
-
-static int unload(void **state)
-{
-    (void)state;
-    sl_model_free(model);
-    return 0;
-}
-
-static sl_session *open_session(sl_model *of, uint32_t n_seq, uint32_t n_batch, uint32_t n_shared)
-{
-    const sl_session_options o = { .size = sizeof o, .n_ctx = N_CTX, .n_batch = n_batch, .n_seq = n_seq, .n_ctx_shared = n_shared };
-    sl_session *session = NULL;
-    STATUS(sl_session_create(&session, of, &o), SL_OK);
-    return session;
-}
-
-static sl_queue *open_queue(sl_session *session, uint32_t first, uint32_t n)
-{
-    const sl_queue_options o = { .size = sizeof o, .first_seq = first, .n_seq = n };
-    sl_queue *queue = NULL;
-    STATUS(sl_queue_create(&queue, session, &o), SL_OK);
-    return queue;
-}
+enum { N_REQUESTS = 24 };
 
 /* ---- requests, and what they give alone ---- */
-
-typedef struct shown {
-    char text[MOST_TEXT];
-    size_t length;
-    sl_token ids[N_CTX];
-    size_t n, stop_at;          /* stop_at: tokens after which the callback ends it; 0: never */
-    int flushed;
-} shown;
-
-static int32_t on_text(const char *text, size_t length, sl_token id, void *user)
-{
-    shown *s = user;
-    assert_true(s->length + length < sizeof s->text && s->n < N_CTX);
-    assert_false(s->flushed);
-    memcpy(s->text + s->length, text, length);
-    s->length += length;
-    s->text[s->length] = 0;
-    if (id == SL_TOKEN_NONE) {
-        s->flushed = 1;
-        return 0;
-    }
-    s->ids[s->n++] = id;
-    return s->n == s->stop_at;
-}
 
 typedef struct asked {
     sl_token ids[N_CTX];
@@ -322,6 +236,31 @@ static void gives_way(void **state)
     free(all);
 }
 
+/* A cache of the usual size keeps nobody waiting: texts of the same length are made in as many passes as one. */
+static void all_at_once(void **state)
+{
+    (void)state;
+    enum { N = 8, MADE = 30 };
+    const sl_session_options o = { .size = sizeof o, .n_ctx = 40, .n_seq = N };
+    const sl_token ids[] = { 5, 6, 7, 8 };
+    sl_session *session = NULL;
+    sl_session_stats stats = { sizeof stats };
+    STATUS(sl_session_create(&session, model, &o), SL_OK);
+    sl_queue *queue = open_queue(session, 0, 0);
+    for (uint32_t max_tokens = MADE; max_tokens <= 37; max_tokens += 7) {       /* 37: to the end of the context */
+        for (int i = 0; i < N; i++) {
+            const sl_generate_options options = { .size = sizeof options, .max_tokens = max_tokens == MADE ? MADE : 0 };
+            STATUS(sl_queue_submit(queue, ids, 4, &options, NULL, 0, NULL), SL_OK);
+        }
+        const uint64_t before = stats.n_passes;
+        STATUS(sl_queue_run(queue), SL_OK);
+        STATUS(sl_session_get_stats(session, &stats), SL_OK);
+        assert_int_equal(stats.n_passes - before, max_tokens);
+    }
+    sl_queue_free(queue);
+    sl_session_free(session);
+}
+
 /* ---- what is shared ---- */
 
 /* Eight questions with one beginning: it is computed once, though all come at the same time; and not at all for those that come later, or if the program has it. */
@@ -455,353 +394,11 @@ static void goes_on_after_a_cancel(void **state)
     free(all);
 }
 
-typedef struct meddler { sl_queue *queue; sl_session *session; size_t n_calls; int frees; } meddler;
-
-/* A callback that tries everything. */
-static int32_t meddle(const char *text, size_t length, sl_token id, void *user)
-{
-    meddler *m = user;
-    const sl_token ids[] = { 5, 6 };
-    const uint32_t seqs[] = { 0, 1 };
-    sl_queue_result r = SL_QUEUE_RESULT_INIT;
-    size_t kept;
-    sl_queue *other = NULL;
-    (void)text, (void)length, (void)id;
-    m->n_calls++;
-    STATUS(sl_queue_submit(m->queue, ids, 2, NULL, NULL, 0, NULL), SL_ERR_STATE);
-    STATUS(sl_queue_cancel(m->queue, 1), SL_ERR_STATE);
-    STATUS(sl_queue_step(m->queue), SL_ERR_STATE);
-    STATUS(sl_queue_run(m->queue), SL_ERR_STATE);
-    STATUS(sl_queue_take(m->queue, &r), SL_ERR_STATE);
-    STATUS(sl_queue_create(&other, m->session, NULL), SL_ERR_STATE);
-    STATUS(sl_session_eval(m->session, ids, 2, NULL, 0), SL_ERR_STATE);
-    STATUS(sl_session_eval_batch(m->session, ids, seqs, NULL, 2, NULL), SL_ERR_STATE);
-    STATUS(sl_generate(m->session, ids, 2, NULL, NULL), SL_ERR_STATE);
-    STATUS(sl_generate(m->session, NULL, 0, NULL, NULL), sl_session_length(m->session) ? SL_ERR_STATE : SL_ERR_ARGUMENT);
-    STATUS(sl_session_rewind(m->session, 0), SL_ERR_STATE);
-    STATUS(sl_seq_keep_prefix(m->session, 1, ids, 2, &kept), SL_ERR_STATE);
-    STATUS(sl_seq_copy(m->session, 0, 1, 0), SL_ERR_STATE);
-    STATUS(sl_seq_keep(m->session, 0), SL_ERR_STATE);
-    STATUS(sl_state_load(m->session, SL_SEQ_ALL, "/nowhere", NULL), SL_ERR_STATE);
-    STATUS(sl_state_load(m->session, 1, "/nowhere", NULL), SL_ERR_STATE);
-    if (m->frees) {
-        sl_session_free(m->session);
-        sl_queue_free(m->queue);
-    }
-    return 0;
-}
-
-static void callbacks_break_nothing(void **state)
-{
-    (void)state;
-    const sl_token ids[] = { 5, 300, 400, 7 };
-    for (int frees = 0; frees < 2; frees++) {
-        meddler m = { .session = open_session(model, 2, 16, 0), .frees = frees };
-        const sl_generate_options o = { .size = sizeof o, .max_tokens = 4, .on_text = meddle, .user = &m };
-        m.queue = open_queue(m.session, 0, 0);
-        for (int i = 0; i < 3; i++)
-            STATUS(sl_queue_submit(m.queue, ids, 4, &o, NULL, 0, NULL), SL_OK);
-        STATUS(sl_queue_run(m.queue), frees ? SL_ERR_STATE : SL_OK);
-        assert_true(m.n_calls >= (frees ? 1 : 12));
-        if (!frees) {
-            sl_session_free(m.session);         /* before its queue */
-            sl_queue_free(m.queue);
-        }
-    }
-}
-
-/* ---- one that fails ---- */
-
-static int32_t refuse(float *logits, uint32_t n, void *user)
-{
-    size_t *left = user;
-    (void)logits, (void)n;
-    return !(*left)--;
-}
-
-/* A token that is too large for the arithmetic, and a sampler that fails: neither is the others' affair. */
-static void a_fault_is_its_own(void **state)
-{
-    (void)state;
-    enum { V = 300, BAD = 290 };
-    size_t size, left = 3;
-    tiny *t = tiny_create(&(tiny_shape) { .n_vocab = V });
-    const float none = 0, one = 1, huge = 1e6f;         /* a direction that only this token has makes a key that a half cannot hold */
-    for (size_t i = 0; i < V; i++)
-        memcpy(tiny_find(t, "token_embd.weight")->data + i * 32 * 4, i == BAD ? &one : &none, 4);
-    for (size_t i = 0; i < 16; i++)
-        memcpy(tiny_find(t, "blk.0.attn_k.weight")->data + i * 32 * 4, &huge, 4);
-    unsigned char *file = tiny_write(t, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
-    sl_model *small = NULL;
-    STATUS(sl_model_load_sources(&small, sources, 1, NULL), SL_OK);
-    sl_session *session = open_session(small, 4, 64, 0), *alone = open_session(small, 1, 0, 0);
-    sl_queue *queue = open_queue(session, 0, 0);
-    sl_queue_result r = SL_QUEUE_RESULT_INIT;
-    sl_sampler *sampler;
-    static shown expected, got[4];
-    const sl_token good[] = { 5, 6, 270 }, bad[] = { 5, BAD, 6 };
-    STATUS(sl_sampler_create(&sampler, V, 1, NULL), SL_OK);
-    const double t0 = 0;
-    STATUS(sl_sampler_add_callback(sampler, refuse, &left), SL_OK);
-    STATUS(sl_sampler_add(sampler, "temp", &t0, 1), SL_OK);
-    sl_generate_options o = { .size = sizeof o, .max_tokens = 20, .on_text = on_text, .user = &expected };
-    STATUS(sl_generate(alone, bad, 3, &o, NULL), SL_ERR_NONFINITE);
-    STATUS(sl_session_rewind(alone, 0), SL_OK);
-    STATUS(sl_generate(alone, good, 3, &o, NULL), SL_OK);
-    for (int i = 0; i < 4; i++) {
-        o.user = &got[i];
-        o.sampler = i == 2 ? sampler : NULL;
-        STATUS(sl_queue_submit(queue, i == 1 ? bad : good, 3, &o, NULL, 0, NULL), SL_OK);
-    }
-    STATUS(sl_queue_run(queue), SL_OK);
-    for (int i = 0; i < 4; i++) {
-        STATUS(sl_queue_take(queue, &r), SL_OK);
-        STATUS(r.status, r.id == 2 ? SL_ERR_NONFINITE : r.id == 3 ? SL_ERR_CANCELLED : SL_OK);
-        assert_int_equal(r.n_tokens, r.id == 2 ? 0 : r.id == 3 ? 3 : 20);
-        assert_memory_equal(got[r.id - 1].ids, expected.ids, r.n_tokens * sizeof *expected.ids);
-    }
-    sl_queue_free(queue);
-    sl_session_free(session);
-    sl_session_free(alone);
-    sl_sampler_free(sampler);
-    sl_model_free(small);
-    tiny_free(t);
-    free(file);
-}
-
-/* ---- pictures ---- */
-
-/* Greedy, but a text never ends by itself. */
-static sl_sampler *endless(const sl_model *of, uint32_t n)
-{
-    double bias[2 * 64];
-    size_t k = 0;
-    const double zero = 0;
-    sl_sampler *sampler = NULL;
-    for (uint32_t i = 0; i < n; i++)
-        if (sl_token_is_end(of, (sl_token)i) && k + 2 <= COUNT(bias))
-            bias[k++] = i, bias[k++] = -HUGE_VAL;
-    STATUS(sl_sampler_create(&sampler, n, 0, NULL), SL_OK);
-    STATUS(sl_sampler_add(sampler, "logit-bias", bias, k), SL_OK);
-    STATUS(sl_sampler_add(sampler, "temp", &zero, 1), SL_OK);
-    return sampler;
-}
-
-static void pictures_too(void **state)
-{
-    (void)state;
-    enum { V = 280, N = 6, MOST = 110 };
-    size_t size;
-    tiny *t = mllama_create(NULL);
-    unsigned char *file = tiny_write(t, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
-    sl_model *seeing = NULL;
-    STATUS(sl_model_load_sources(&seeing, sources, 1, NULL), SL_OK);
-    sl_image *images[3];
-    for (uint32_t i = 0; i < 3; i++)
-        images[i] = mllama_picture(8 * (1 + i % 2), 8 * (1 + i / 2), i);
-    sl_sampler *samplers[N];
-    sl_token ids[N][70];
-    size_t n_ids[N], n_images[N];
-    static shown expected[N], got[N];
-    memset(expected, 0, sizeof expected);
-    for (size_t i = 0; i < N; i++) {
-        const size_t at[2] = { 2, 5 };
-        n_ids[i] = i % 2 ? 70 : 20 + i;
-        n_images[i] = i % 3;
-        mllama_ids(ids[i], n_ids[i], V, at, n_images[i], i);
-        sl_session *alone = open_session(seeing, 1, 0, 0);
-        samplers[i] = endless(seeing, V);
-        const sl_generate_options o = { .size = sizeof o, .max_tokens = MOST, .on_text = on_text, .user = &expected[i], .sampler = samplers[i] };
-        for (size_t k = 0; k < n_images[i]; k++)
-            STATUS(sl_session_add_image(alone, images[(i + k) % 3]), SL_OK);
-        STATUS(sl_generate(alone, ids[i], n_ids[i], &o, NULL), SL_OK);
-        sl_session_free(alone);
-    }
-    for (uint32_t shared = 0; shared < 2; shared++) {
-        uint32_t n_restarts = 0;
-        sl_session *session = open_session(seeing, 4, 24, shared ? 5 * PAGE : 0);
-        sl_queue *queue = open_queue(session, 0, 0);
-        sl_queue_result r = SL_QUEUE_RESULT_INIT;
-        uint64_t id;
-        memset(got, 0, sizeof got);
-        for (size_t i = 0; i < N; i++) {
-            const sl_image *own[2] = { images[i % 3], images[(i + 1) % 3] };
-            const sl_generate_options o = { .size = sizeof o, .max_tokens = MOST, .on_text = on_text, .user = &got[i], .reuse = 1, .sampler = samplers[i] };
-            STATUS(sl_queue_submit(queue, ids[i], n_ids[i], &o, own, n_images[i], NULL), SL_OK);
-        }
-        /* One picture too few. */
-        STATUS(sl_queue_submit(queue, ids[2], n_ids[2], NULL, (const sl_image *const *)images, 1, &id), SL_OK);
-        STATUS(sl_queue_run(queue), SL_OK);
-        for (size_t i = 0; i < N + 1; i++) {
-            STATUS(sl_queue_take(queue, &r), SL_OK);
-            STATUS(r.status, r.id == id ? SL_ERR_STATE : SL_OK);
-            n_restarts += r.n_restarts;
-        }
-        for (size_t i = 0; i < N; i++) {
-            assert_int_equal(got[i].n, expected[i].n);
-            assert_memory_equal(got[i].ids, expected[i].ids, expected[i].n * sizeof *expected[i].ids);
-        }
-        printf("%u restarts with pictures\n", n_restarts);
-        assert_int_equal(n_restarts > 0, shared);
-        for (uint32_t q = 0; q < 4; q++)
-            assert_int_equal(sl_seq_images(session, q), 0);
-        sl_queue_free(queue);
-        sl_session_free(session);
-    }
-    for (int i = 0; i < N; i++)
-        sl_sampler_free(samplers[i]);
-    for (int i = 0; i < 3; i++)
-        sl_image_free(images[i]);
-    sl_model_free(seeing);
-    tiny_free(t);
-    free(file);
-}
-
-/* ---- misuse ---- */
-
-static void refused(void **state)
-{
-    (void)state;
-    static const char *const nothing[] = { "" };
-    sl_session *session = open_session(model, 3, 8, 0);
-    sl_queue *queue = NULL;
-    sl_queue_options qo = { .size = sizeof qo, .first_seq = 3 };
-    STATUS(sl_queue_create(&queue, session, &qo), SL_ERR_RANGE);
-    qo.first_seq = 1, qo.n_seq = 3;
-    STATUS(sl_queue_create(&queue, session, &qo), SL_ERR_RANGE);
-    qo.n_seq = UINT32_MAX;
-    STATUS(sl_queue_create(&queue, session, &qo), SL_ERR_RANGE);
-    STATUS(sl_queue_create(&queue, NULL, NULL), SL_ERR_ARGUMENT);
-    STATUS(sl_queue_create(NULL, session, NULL), SL_ERR_ARGUMENT);
-    STATUS(sl_queue_options_default(&qo, sizeof qo), SL_OK);
-    queue = open_queue(session, 1, 1);
-    sl_queue *second = open_queue(session, 2, 1);       /* two in one session, each with its sequences */
-    const sl_token ids[] = { 5, 6, 7 }, wrong[] = { 5, (sl_token)n_vocab }, negative[] = { -1 };
-    static sl_token many[N_CTX + 1];
-    sl_sampler *other, *sampler;
-    STATUS(sl_sampler_create(&other, n_vocab + 1, 0, NULL), SL_OK);
-    STATUS(sl_sampler_create(&sampler, n_vocab, 0, NULL), SL_OK);
-    const sl_image *const hole[] = { NULL };
-    const struct { const sl_token *ids; size_t n; sl_generate_options options; const sl_image *const *images; size_t n_images; sl_status status; } rows[] = {
-        { NULL, 2, SL_GENERATE_OPTIONS_INIT, NULL, 0, SL_ERR_ARGUMENT },
-        { ids, 0, SL_GENERATE_OPTIONS_INIT, NULL, 0, SL_ERR_ARGUMENT },
-        { wrong, 2, SL_GENERATE_OPTIONS_INIT, NULL, 0, SL_ERR_RANGE },
-        { negative, 1, SL_GENERATE_OPTIONS_INIT, NULL, 0, SL_ERR_RANGE },
-        { many, N_CTX + 1, SL_GENERATE_OPTIONS_INIT, NULL, 0, SL_ERR_FULL },
-        { ids, 3, { .size = 3 }, NULL, 0, SL_ERR_ARGUMENT },
-        { ids, 3, { .size = sizeof(sl_generate_options), .sampler = other }, NULL, 0, SL_ERR_ARGUMENT },
-        { ids, 3, { .size = sizeof(sl_generate_options), .lookup = 1 }, NULL, 0, SL_ERR_UNSUPPORTED },
-        { ids, 3, { .size = sizeof(sl_generate_options), .reuse = 2 }, NULL, 0, SL_ERR_ARGUMENT },
-        { ids, 3, { .size = sizeof(sl_generate_options), .stop = nothing, .n_stop = 1 }, NULL, 0, SL_ERR_ARGUMENT },
-        { ids, 3, { .size = sizeof(sl_generate_options), .n_stop = SIZE_MAX, .stop = nothing }, NULL, 0, SL_ERR_ARGUMENT },
-        { ids, 3, SL_GENERATE_OPTIONS_INIT, NULL, 1, SL_ERR_ARGUMENT },
-        { ids, 3, SL_GENERATE_OPTIONS_INIT, hole, 1, SL_ERR_ARGUMENT },
-        { ids, 3, SL_GENERATE_OPTIONS_INIT, hole, SIZE_MAX, SL_ERR_NOMEM },
-    };
-    for (size_t i = 0; i < COUNT(rows); i++) {
-        const sl_status status = sl_queue_submit(queue, rows[i].ids, rows[i].n, &rows[i].options, rows[i].images, rows[i].n_images, NULL);
-        if (status != rows[i].status)
-            fail_msg("row %zu: %s: %s", i, sl_status_name(status), sl_last_error());
-    }
-    STATUS(sl_queue_submit(NULL, ids, 3, NULL, NULL, 0, NULL), SL_ERR_ARGUMENT);
-    sl_generate_options o = { .size = sizeof o, .sampler = sampler, .max_tokens = 2 };
-    uint64_t id = 0;
-    STATUS(sl_queue_submit(queue, ids, 3, &o, NULL, 0, &id), SL_OK);
-    assert_int_equal(id, 1);
-    STATUS(sl_queue_submit(queue, ids, 3, &o, NULL, 0, &id), SL_ERR_STATE);     /* the sampler is taken */
-    STATUS(sl_queue_cancel(queue, 2), SL_ERR_MISSING);
-    STATUS(sl_queue_cancel(NULL, 1), SL_ERR_ARGUMENT);
-    STATUS(sl_queue_step(NULL), SL_ERR_ARGUMENT);
-    STATUS(sl_queue_run(NULL), SL_ERR_ARGUMENT);
-    sl_queue_result r = { 0 };
-    STATUS(sl_queue_take(queue, &r), SL_ERR_ARGUMENT);
-    STATUS(sl_queue_take(queue, NULL), SL_ERR_ARGUMENT);
-    assert_int_equal(sl_queue_length(NULL), 0);
-    assert_int_equal(sl_queue_length(queue), 1);
-    STATUS(sl_queue_run(queue), SL_OK);
-    STATUS(sl_queue_take(queue, &r), SL_ERR_ARGUMENT);      /* it is still there */
-    r.size = offsetof(sl_queue_result, status);             /* of an older program */
-    STATUS(sl_queue_take(queue, &r), SL_OK);
-    assert_int_equal(r.id, 1);
-    STATUS(sl_queue_submit(queue, ids, 3, &o, NULL, 0, &id), SL_OK);            /* one that has ended has it no more */
-    /* The program's own sequence is its own. */
-    STATUS(sl_session_eval(session, ids, 3, NULL, 0), SL_OK);
-    STATUS(sl_seq_rewind(session, 1, 0), SL_ERR_STATE);
-    STATUS(sl_seq_rewind(session, 2, 0), SL_ERR_STATE);
-    STATUS(sl_queue_step(second), SL_OK);                   /* nothing to do */
-    sl_queue_free(queue);
-    STATUS(sl_seq_rewind(session, 1, 0), SL_OK);
-    STATUS(sl_seq_rewind(session, 2, 0), SL_ERR_STATE);
-    sl_queue_free(second);
-    sl_queue_free(NULL);
-    sl_session_free(session);
-    sl_sampler_free(other);
-    sl_sampler_free(sampler);
-}
-
-/* Every allocation of making a queue and of submitting fails once; computing takes none. */
-static void memory_fails(void **state)
-{
-    (void)state;
-    enum { V = 300 };
-    counting c = { 0 };
-    size_t size;
-    unsigned char *file = tiny_file(&(tiny_shape) { .n_vocab = V }, &size);
-    const sl_allocator allocator = counting_allocator(&c);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
-    const sl_model_options mo = { .size = sizeof mo, .n_threads = 1, .allocator = &allocator };
-    const char *const stops[] = { "never", "nowhere" };
-    const sl_token ids[] = { 5, 6, 7 };
-    sl_model *small = NULL;
-    STATUS(sl_model_load_sources(&small, sources, 1, &mo), SL_OK);
-    sl_session *session = open_session(small, 3, 16, 256);
-    sl_queue *queue = NULL;
-    static shown shows[6];
-    for (size_t n = 1; !queue; n++) {
-        const size_t blocks = c.live_blocks, bytes = c.live_bytes;
-        c.fail_at = c.calls + n, c.fail_for = 1;
-        const sl_status status = sl_queue_create(&queue, session, NULL);
-        c.fail_at = 0;
-        if (status == SL_OK)
-            break;
-        STATUS(status, SL_ERR_NOMEM);
-        assert_true(!queue && c.live_blocks == blocks && c.live_bytes == bytes);
-        STATUS(sl_seq_rewind(session, 0, 0), SL_OK);
-    }
-    for (int i = 0; i < 6; i++) {
-        const sl_generate_options o = { .size = sizeof o, .max_tokens = i ? 50 : 0, .on_text = on_text, .user = &shows[i], .stop = stops, .n_stop = 2, .reuse = 1 };
-        uint64_t id = 0;
-        for (size_t n = 1; !id; n++) {
-            const size_t blocks = c.live_blocks, bytes = c.live_bytes;
-            c.fail_at = c.calls + n, c.fail_for = 1;
-            const sl_status status = sl_queue_submit(queue, ids, 3, &o, NULL, 0, &id);
-            c.fail_at = 0;
-            if (status == SL_OK)
-                break;
-            STATUS(status, SL_ERR_NOMEM);
-            assert_true(!id && c.live_blocks == blocks && c.live_bytes == bytes && sl_queue_length(queue) == (size_t)i);
-        }
-    }
-    const size_t calls = c.calls;
-    STATUS(sl_queue_run(queue), SL_OK);
-    assert_int_equal(c.calls, calls);
-    for (int i = 1; i < 6; i++)
-        assert_memory_equal(shows[i].ids, shows[0].ids, 50 * sizeof *shows[0].ids);
-    sl_queue_free(queue);           /* with results that nobody took */
-    sl_session_free(session);
-    sl_model_free(small);
-    assert_int_equal(c.live_blocks, 0);
-    assert_int_equal(c.wrong, 0);
-    free(file);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_alone), cmocka_unit_test(gives_way), cmocka_unit_test(beginnings_are_shared), cmocka_unit_test(pages_of_others), cmocka_unit_test(goes_on_after_a_cancel),
-        cmocka_unit_test(callbacks_break_nothing), cmocka_unit_test(a_fault_is_its_own), cmocka_unit_test(pictures_too), cmocka_unit_test(refused), cmocka_unit_test(memory_fails),
+        cmocka_unit_test(as_alone), cmocka_unit_test(gives_way), cmocka_unit_test(all_at_once), cmocka_unit_test(beginnings_are_shared), cmocka_unit_test(pages_of_others),
+        cmocka_unit_test(goes_on_after_a_cancel),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }

@@ -294,6 +294,80 @@ static void the_last_page(void **state)
     sl_model_free(model);
 }
 
+/* ---- shift ---- */
+
+/* The same bits for any size of batches; copies keep what they had; values of every cache type move as they are. What it has to do with a definition: tests/arch/llama.c. */
+static void shifted(void **state)
+{
+    (void)state;
+    enum { LENGTH = 190, KEEP = 3, DISCARD = 70 };
+    sl_token ids[LENGTH];
+    uint64_t seed = 9;
+    model = load(NULL, 2);
+    for (int i = 0; i < LENGTH; i++)
+        ids[i] = (sl_token)random_below(&seed, N_VOCAB);
+    for (size_t c = 0; c < COUNT(caches); c++) {
+        float rows[3][N_VOCAB], copy[N_VOCAB];
+        one = open_session(model, caches[c], 1, 64, 0);
+        for (uint32_t i = 0; i < 3; i++) {
+            sl_session *session = open_session(model, caches[c], 3, i ? 64 : 7, 9 * 64);
+            STATUS(sl_session_eval(session, ids, LENGTH, NULL, 0), SL_OK);
+            STATUS(sl_seq_copy(session, 0, 1, LENGTH), SL_OK);
+            if (i == 2)                         /* the original moves, or the copy: all pages but one are shared */
+                STATUS(sl_seq_copy(session, 0, 2, LENGTH), SL_OK);
+            STATUS(sl_seq_shift(session, i, KEEP, DISCARD), SL_OK);
+            assert_int_equal(sl_seq_length(session, i), LENGTH - DISCARD);
+            assert_memory_equal(sl_seq_tokens(session, i), ids, KEEP * sizeof *ids);
+            assert_memory_equal(sl_seq_tokens(session, i) + KEEP, ids + KEEP + DISCARD, (LENGTH - KEEP - DISCARD) * sizeof *ids);
+            STATUS(sl_session_eval_batch(session, ids, &i, (uint8_t[]) { 1 }, 1, rows[i]), SL_OK);
+            assert_memory_equal(rows[i], rows[0], sizeof rows[i]);
+            const uint32_t other = i ? 0 : 1;
+            STATUS(sl_session_eval_batch(session, ids, &other, (uint8_t[]) { 1 }, 1, copy), SL_OK);
+            says_the_same(session, other, copy);
+            for (uint32_t q = 0; q < 3; q++)
+                STATUS(sl_seq_rewind(session, q, 0), SL_OK);
+            assert_int_equal(sl_session_free_positions(session), 9 * 64);
+            sl_session_free(session);
+        }
+        sl_session_free(one);
+    }
+    sl_model_free(model);
+}
+
+static void shift_refused(void **state)
+{
+    (void)state;
+    sl_token ids[N_CTX] = { 1 };
+    float before[N_VOCAB], after[N_VOCAB];
+    model = load(NULL, 1);
+    one = open_session(model, NULL, 1, 64, 0);
+    sl_session *session = open_session(model, NULL, 2, 64, N_CTX);      /* 4 pages */
+    STATUS(sl_session_eval(session, ids, N_CTX, before, 1), SL_OK);
+    STATUS(sl_seq_copy(session, 0, 1, 150), SL_OK);
+    STATUS(sl_seq_shift(NULL, 0, 0, 1), SL_ERR_ARGUMENT);
+    STATUS(sl_seq_shift(session, 2, 0, 1), SL_ERR_RANGE);
+    STATUS(sl_seq_shift(session, 0, 0, N_CTX + 1), SL_ERR_RANGE);
+    STATUS(sl_seq_shift(session, 0, N_CTX + 1, 0), SL_ERR_RANGE);
+    STATUS(sl_seq_shift(session, 0, 1, SIZE_MAX), SL_ERR_RANGE);
+    STATUS(sl_seq_shift(session, 0, 0, 1), SL_ERR_FULL);                /* it would have to copy what is shared */
+    assert_int_equal(sl_seq_length(session, 0), N_CTX);
+    STATUS(sl_seq_shift(session, 0, 1, 0), SL_OK);
+    STATUS(sl_seq_rewind(session, 0, N_CTX - 1), SL_OK);
+    STATUS(sl_session_eval(session, ids + N_CTX - 1, 1, after, 1), SL_OK);
+    assert_memory_equal(before, after, sizeof before);
+    STATUS(sl_seq_shift(session, 0, 70, N_CTX - 70), SL_OK);            /* nothing moves: it only becomes shorter */
+    STATUS(sl_seq_rewind(session, 1, 0), SL_OK);
+    STATUS(sl_session_eval(session, ids, 1, after, 1), SL_OK);
+    says_the_same(session, 0, after);
+    STATUS(sl_seq_shift(session, 0, 0, 71), SL_OK);                     /* everything goes */
+    assert_int_equal(sl_session_free_positions(session), 256);
+    sl_session_cancel(session);
+    STATUS(sl_seq_shift(session, 0, 0, 0), SL_ERR_CANCELLED);
+    sl_session_free(session);
+    sl_session_free(one);
+    sl_model_free(model);
+}
+
 /* ---- misuse ---- */
 
 static void refused(void **state)
@@ -409,6 +483,7 @@ static void no_page_to_go_on(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(no_page_to_go_on), cmocka_unit_test(eight_together), cmocka_unit_test(random_life), cmocka_unit_test(the_last_page), cmocka_unit_test(refused), cmocka_unit_test(memory_fails) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(no_page_to_go_on), cmocka_unit_test(eight_together), cmocka_unit_test(random_life), cmocka_unit_test(the_last_page), cmocka_unit_test(shifted), cmocka_unit_test(shift_refused),
+                                        cmocka_unit_test(refused), cmocka_unit_test(memory_fails) };
     return cmocka_run_group_tests(tests, make_file, drop_file);
 }

@@ -50,6 +50,7 @@ typedef struct naive {
     const model_file *file;
     const model_spec *s;
     double *k, *v;                  /* [position][head][d] of the current layer, all positions computed before the next layer */
+    double *raw;                    /* the keys before they were turned */
     double freq[D_HEAD / 2], magnitude;
 } naive;
 
@@ -191,6 +192,7 @@ static void attention(naive *m, int l, unsigned position, double *x)
         product(values(m, l, "attn_k.weight"), model_values(m->file, l, "attn_k.bias"), a, s->n_embd, n_kv, k);
         product(values(m, l, "attn_v.weight"), model_values(m->file, l, "attn_v.bias"), a, s->n_embd, n_kv, v);
     }
+    memcpy(m->raw + position * n_kv, k, n_kv * sizeof *k);
     if (!is_plain(s, l)) {      /* the temperature of plain layers is 1 so early */
         rotate(m, q, s->n_head, position);
         rotate(m, k, s->n_head_kv, position);
@@ -284,11 +286,30 @@ static void feed_forward(const naive *m, int l, double *x)
         x[i] += y[i];
 }
 
+/* Before token SHIFT_AT, tokens KEEP .. KEEP + DISCARD - 1 go, and those behind them stand at the positions of before, turned by those. */
+enum { KEEP = 5, DISCARD = 70, SHIFT_AT = 131 };
+static void shift_layer(const naive *m, int l)
+{
+    const model_spec *s = m->s;
+    const unsigned n_kv = s->n_head_kv * s->d_head;
+    for (unsigned p = KEEP; p + DISCARD < SHIFT_AT; p++) {
+        double *k = m->k + p * n_kv;
+        memcpy(k, m->raw + (p + DISCARD) * n_kv, n_kv * sizeof *k);
+        memcpy(m->v + p * n_kv, m->v + (p + DISCARD) * n_kv, n_kv * sizeof *k);
+        if (is_plain(s, l))
+            continue;
+        rotate(m, k, s->n_head_kv, p);
+        if (s->n_ff_expert && s->qk_norm)
+            normalise(s, k, s->n_head_kv);
+    }
+}
+
 /* logits[N_VOCAB] of every token, and what they are made of. */
-static void forward(const model_file *file, const sl_token *ids, float *logits, double (*vectors)[64])
+static void forward(const model_file *file, const sl_token *ids, int shifts, float *logits, double (*vectors)[64])
 {
     const model_spec *s = &file->spec;
-    naive m = { .file = file, .s = s, .k = calloc(N_TOK * s->n_head_kv * s->d_head, sizeof(double)), .v = calloc(N_TOK * s->n_head_kv * s->d_head, sizeof(double)) };
+    const size_t n_kv = N_TOK * s->n_head_kv * s->d_head;
+    naive m = { .file = file, .s = s, .k = calloc(n_kv, sizeof(double)), .v = calloc(n_kv, sizeof(double)), .raw = calloc(n_kv, sizeof(double)) };
     double (*x)[64] = calloc(N_TOK, sizeof *x), a[64], y[N_VOCAB];
     frequencies(&m);
     n_seen = 0;
@@ -297,7 +318,9 @@ static void forward(const model_file *file, const sl_token *ids, float *logits, 
             x[t][i] = values(&m, -1, "token_embd.weight")[(size_t)ids[t] * s->n_embd + i];
     for (int l = 0; l < (int)s->n_layer; l++)
         for (unsigned t = 0; t < N_TOK; t++) {
-            attention(&m, l, t, x[t]);
+            if (shifts && t == SHIFT_AT)
+                shift_layer(&m, l);
+            attention(&m, l, shifts && t >= SHIFT_AT ? t - DISCARD : t, x[t]);
             feed_forward(&m, l, x[t]);
         }
     for (unsigned t = 0; t < N_TOK; t++) {
@@ -309,6 +332,7 @@ static void forward(const model_file *file, const sl_token *ids, float *logits, 
     }
     free(m.k);
     free(m.v);
+    free(m.raw);
     free(x);
 }
 
@@ -326,6 +350,30 @@ static void compare(const struct variant *v, const model_file *file, const sl_to
     print_message("%-26s %s  max abs %.2e  kl %.2e\n", v->name, cache, d.max_abs, d.kl_mean);
     if (!(d.max_abs <= bound))
         fail_msg("%s, %s: off by %g, at most %g", v->name, cache, d.max_abs, bound);
+}
+
+/* The same with a shift. It must matter, too: `unshifted` are the logits without. */
+static void compare_shifted(const struct variant *v, const model_file *file, const sl_token *ids, const float *exact, const float *unshifted, const char *cache, double bound)
+{
+    enum { N = N_TOK - SHIFT_AT };
+    static float got[N * N_VOCAB];
+    const eval_how how = { .n_threads = 2 };
+    const sl_session_options o = { .size = sizeof o, .n_ctx = N_TOK, .n_batch = 61, .cache_type = cache };
+    sl_model *model = NULL;
+    sl_session *session = NULL;
+    if (eval_load(&model, NULL, file->data, file->size, &how) != SL_OK || sl_session_create(&session, model, &o) != SL_OK ||
+        sl_session_eval(session, ids, SHIFT_AT, NULL, 0) != SL_OK || sl_seq_shift(session, 0, KEEP, DISCARD) != SL_OK ||
+        sl_session_eval(session, ids + SHIFT_AT, N, got, N) != SL_OK)
+        fail_msg("%s: %s", v->name, sl_last_error());
+    assert_int_equal(sl_session_length(session), N_TOK - DISCARD);
+    assert_memory_equal(sl_session_tokens(session), ids, KEEP * sizeof *ids);
+    assert_memory_equal(sl_session_tokens(session) + KEEP, ids + KEEP + DISCARD, (N_TOK - KEEP - DISCARD) * sizeof *ids);
+    sl_session_free(session);
+    sl_model_free(model);
+    const double off = eval_compare(exact + SHIFT_AT * N_VOCAB, got, N, N_VOCAB).max_abs, matters = eval_compare(unshifted + SHIFT_AT * N_VOCAB, got, N, N_VOCAB).max_abs;
+    print_message("%-26s %s  shifted: max abs %.2e, and %.2e from the logits without\n", v->name, cache, off, matters);
+    if (!(off <= bound && matters > 10 * off))
+        fail_msg("%s, %s, shifted: off by %g, at most %g", v->name, cache, off, bound);
 }
 
 /* The mean of the vectors of all tokens, divided by its length. */
@@ -431,7 +479,7 @@ static void compare_importance(const struct variant *v, const model_file *file, 
 static void follows_the_definition(void **state)
 {
     (void)state;
-    static float exact[N_TOK * N_VOCAB];
+    static float exact[N_TOK * N_VOCAB], shifted[N_TOK * N_VOCAB];
     static double vectors[N_TOK][64];
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
         const struct variant *v = &variants[i];
@@ -440,12 +488,15 @@ static void follows_the_definition(void **state)
         uint64_t random = 100 + i;
         for (int t = 0; t < N_TOK; t++)
             ids[t] = (sl_token)random_below(&random, N_VOCAB);
-        forward(file, ids, exact, vectors);
+        forward(file, ids, 0, exact, vectors);
         /* About five times what is seen with an f32 cache; a cache of 11 bits is off by about 1e-2. */
         compare(v, file, ids, exact, "f32", 1e-4);
         compare(v, file, ids, exact, "f16", 5e-2);
         compare_embedding(v, file, ids, vectors, 1e-5);
         compare_importance(v, file, ids);
+        forward(file, ids, 1, shifted, vectors);
+        compare_shifted(v, file, ids, shifted, exact, "f32", 1e-4);
+        compare_shifted(v, file, ids, shifted, exact, "f16", 5e-2);
         model_build_free(file);
     }
 }

@@ -199,6 +199,69 @@ static void sequences_beside_each_other(void **state)
     free(q), free(k[0]), free(k[1]), free(k[2]);
 }
 
+/* What is written can be read again, as it is kept; and written to another place it is the same. */
+typedef struct reading { const float *k, *v; sl_type cache; int64_t d_head, n; const int32_t *at, *to; } reading;
+static void read_back(sl_pass *pass, void *user, void *out)
+{
+    static const int32_t table[] = { 2, 0, 3, 1 };
+    const reading *r = user;
+    const int64_t heads = HEADS_KV;
+    const sl_kv_layer cache = ops_cache_of(pass, r->cache, r->d_head, heads, MAX_PAGES, junk, sizeof junk);
+    const sl_tensor row = sl_pass_input(pass, SL_TYPE_I32, 4, table), all = { .ne = { 0 } };
+    const sl_tensor k = sl_view_heads(ops_input(pass, SL_TYPE_F32, r->d_head * heads, r->n, 1, 1, r->k), r->d_head);
+    const sl_tensor v = sl_view_heads(ops_input(pass, SL_TYPE_F32, r->d_head * heads, r->n, 1, 1, r->v), r->d_head);
+    const sl_tensor at = sl_pass_input(pass, SL_TYPE_I32, r->n, r->at), to = sl_pass_input(pass, SL_TYPE_I32, r->n, r->to);
+    const size_t bytes = (size_t)(r->d_head * heads * r->n) * sizeof(float);
+    sl_op_cache_write(pass, k, v, cache.k, cache.v, at, row, all);
+    for (int twice = 0; twice < 2; twice++) {
+        const sl_tensor k2 = sl_pass_tensor(pass, SL_TYPE_F32, r->d_head, heads, r->n, 1), v2 = sl_pass_tensor(pass, SL_TYPE_F32, r->d_head, heads, r->n, 1);
+        sl_op_cache_read(pass, k2, v2, cache.k, cache.v, twice ? to : at, row, all);
+        sl_op_cache_write(pass, k2, v2, cache.k, cache.v, to, row, all);
+        sl_pass_output(pass, k2, (char *)out + 2 * bytes * (size_t)twice);
+        sl_pass_output(pass, v2, (char *)out + 2 * bytes * (size_t)twice + bytes);
+    }
+}
+
+static void what_is_kept_can_be_read(void **state)
+{
+    (void)state;
+    enum { N = 70, MOST_HEAD = 64 };
+    static const int64_t widths[] = { 32, 64, 24, 5 };
+    static float out[4 * N * HEADS_KV * MOST_HEAD];
+    static double kept[MOST_HEAD];
+    uint64_t random = 12;
+    int32_t at[N], to[N];
+    for (int32_t i = 0; i < N; i++)
+        at[i] = 150 + i, to[i] = 3 + i;
+    for (int c = 0; c < OPS_CACHES; c++)
+        for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+            const int64_t d = widths[w], n = d * HEADS_KV * N;
+            if (d % ops_caches[c].block)
+                continue;
+            float *k = ops_random((size_t)n, 2, &random), *v = ops_random((size_t)n, 1, &random);
+            reading r = { k, v, ops_caches[c].type, d, N, at, to };
+            const ops_case run = { "cache_read", read_back, &r, NULL, 0, 4 * (size_t)n * sizeof *out };
+            ops_run(&run, out);
+            for (int64_t i = 0; i < 2 * n; i += d) {
+                ops_stored(ops_caches[c].type, d, i < n ? k + i : v + i - n, kept);
+                for (int64_t e = 0; e < d; e++)
+                    assert_true((double)out[i + e] == kept[e]);
+            }
+            assert_memory_equal(out, out + 2 * n, 2 * (size_t)n * sizeof *out);
+            free(k), free(v);
+        }
+}
+
+static void read_at(sl_pass *pass, void *user, void *out)
+{
+    static const float x[24];
+    static const int32_t table[MAX_PAGES] = { 2, 0, 3, 1 };
+    const sl_kv_layer cache = ops_cache_of(pass, SL_TYPE_F16, 24, 1, MAX_PAGES, junk, sizeof junk);
+    const sl_tensor kv = sl_view_heads(ops_input(pass, SL_TYPE_F32, 24, 1, 1, 1, x), 24), all = { .ne = { 0 } };
+    sl_op_cache_read(pass, kv, kv, cache.k, cache.v, sl_pass_input(pass, SL_TYPE_I32, 1, user), sl_pass_input(pass, SL_TYPE_I32, MAX_PAGES, table), all);
+    sl_pass_output(pass, kv, out);
+}
+
 /* A write to a position of a sequence, of two that have the same four pages. */
 static void write_at(sl_pass *pass, void *user, void *out)
 {
@@ -223,6 +286,10 @@ static void positions_that_are_not_there(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         const ops_case c = { "cache_write", write_at, wrong[i], NULL, 0, sizeof out };
         ops_run_fails(&c, 0, SL_ERR_RANGE, "cache_write: position");
+    }
+    for (size_t i = 0; i < 4; i++) {
+        const ops_case c = { "cache_read", read_at, wrong[i], NULL, 0, 24 * sizeof(float) };
+        ops_run_fails(&c, 0, SL_ERR_RANGE, "cache_read: position");
     }
 }
 
@@ -276,7 +343,7 @@ static int finish(void **state) { return (void)state, ops_finish("attention"); }
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(follows_the_definition), cmocka_unit_test(alone_or_among_others), cmocka_unit_test(sequences_beside_each_other),
-                                        cmocka_unit_test(positions_that_are_not_there),
+                                        cmocka_unit_test(what_is_kept_can_be_read), cmocka_unit_test(positions_that_are_not_there),
                                         cmocka_unit_test(numbers_that_are_not_finite), cmocka_unit_test(heads_that_do_not_fit) };
     return cmocka_run_group_tests_name("attention", tests, ops_prepare, finish);
 }

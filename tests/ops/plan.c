@@ -44,6 +44,10 @@ static void attention_of(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc,
     sl_op_attention(pass, q, kc, vc, I(n_tok, 1, 1, 1), I(3, n_seq, 1, 1), seqs, 0, 1);
 }
 static void cache_write(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc, sl_tensor vc, int64_t n_tok) { cache_write_of(pass, k, v, kc, vc, n_tok, 1, no_tensor); }
+static void cache_read(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc, sl_tensor vc, int64_t n_tok)
+{
+    sl_op_cache_read(pass, k, v, kc, vc, I(n_tok, 1, 1, 1), I(3, 1, 1, 1), no_tensor);
+}
 static void attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor vc, int64_t n_tok) { attention_of(pass, q, kc, vc, n_tok, 1, no_tensor); }
 
 /* A cache of 2 heads as attention wants it, by spans [2, 3]. */
@@ -82,6 +86,10 @@ static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor v
     X(ROPE, sl_op_rope(pass, F(24, 2, 3, 1), F(2, 11, 3, 1))) \
     X(ROPE, sl_op_rope(pass, F(24, 2, 3, 1), F(2, 12, 4, 1))) \
     X(ROPE, sl_op_rope(pass, I(24, 2, 3, 1), F(2, 12, 3, 1))) \
+    X(CACHE_READ, cache_read(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 4)) \
+    X(CACHE_READ, cache_read(pass, F(24, 2, 5, 1), F(24, 1, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5)) \
+    X(CACHE_READ, cache_read(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 1, 3), F(24, 64, 1, 3), 5)) \
+    X(CACHE_READ, cache_read(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 2, 3), shaped(pass, SL_TYPE_F16, 24, 64, 2, 3), 5)) \
     X(CACHE_WRITE, cache_write(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 4)) \
     X(CACHE_WRITE, cache_write(pass, F(24, 2, 5, 1), F(24, 1, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), 5)) \
     X(CACHE_WRITE, cache_write(pass, F(24, 2, 5, 1), F(24, 2, 5, 1), F(32, 24, 2, 3), F(24, 64, 2, 3), 5)) \
