@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import pathlib
+import re
 import struct
 import subprocess
 import sys
@@ -483,6 +484,55 @@ def own_refused_vocabularies():
                           (make.sentencepiece(model_type=1), 'model_type'), (make.sentencepiece(normalizer=((2, b'x'), (4, 0))), 'normalizer'), (make.sentencepiece(normalizer=()), 'normalizer'),
                           (make.sentencepiece([('a', 0.0, 9)]), 'kind'), (make.sentencepiece([('a', float('nan'), 1)]), 'score')):
         attempt('tokenizer.model', content, 'tokenizer.model', word, settings={})
+
+
+def damaged(data, end, random):
+    """The same bytes with something wrong in the first `end` of them: a value, some bytes, or the length."""
+    data, way = bytearray(data), random.random()
+    values = list(re.finditer(rb'(?<=[:,\[] )(-?\d[\d.e+-]*|"[^"]*"|true|false|null)', data[:end]))
+    if way < 0.5 and values:
+        place = values[int(random.integers(len(values)))]
+        data[place.start():place.end()] = ODD_VALUES[int(random.integers(len(ODD_VALUES)))]
+    elif way < 0.9:
+        for _ in range(1 + int(random.integers(4))):
+            data[int(random.integers(end))] = int(random.integers(256))
+    else:
+        del data[int(random.integers(end)):]
+    return bytes(data)
+
+
+ODD_VALUES = (b'null', b'-1', b'0', b'1e99', b'[]', b'{}', b'"x"', b'true', b'99999999999999999999', b'[[]]', b'""', b'0.5')
+
+
+def own_damaged():
+    """Whatever a file holds, it is converted or refused."""
+    sys.path.insert(0, str(SOURCE))
+    sys.dont_write_bytecode = True
+    from converter import checkpoint, families, vocabulary
+    random, counts = np.random.default_rng(77), {'read': 0, 'refused': 0}
+    n, files = mllama_files()
+    folders = {'pictures': make.mllama(1, n) + (files, 1), 'pieces': make.llama(2, len(make.PIECES)) + ({'tokenizer.model': make.sentencepiece()}, 1),
+               'pairs': make.llama(2, len(make.PIECES)) + ({'tokenizer.json': spm_json(make.PIECES), 'generation_config.json': {'eos_token_id': [2]}}, 2),
+               'experts': make.llama4(3, 288, 278) + ({'tokenizer.json': make.byte_level(LLAMA4_TOKENS, make.LLAMA4_PATTERN), 'tokenizer_config.json': SETTINGS4}, 1)}
+    for name, (config, drawn, others, n_shards) in folders.items():
+        folder = SCRATCH / f'damaged-{name}'
+        make.save(folder, config, drawn, others, n_shards=n_shards)
+        paths = sorted(folder.iterdir())
+        for i in range(40 * len(paths)):
+            path = paths[i % len(paths)]
+            whole = path.read_bytes()
+            end = 8 + struct.unpack('<Q', whole[:8])[0] if path.suffix == '.safetensors' else len(whole)
+            path.write_bytes(damaged(whole, end, random))
+            try:
+                there = checkpoint.Checkpoint(str(folder))
+                plan, n_tokens = families.plan_of(there, 'F16')
+                vocabulary.load(there, n_tokens).keys()
+                counts['read'] += 1
+            except checkpoint.Refused:
+                counts['refused'] += 1
+            path.write_bytes(whole)
+    print('   ', counts)
+    assert min(counts.values()) > 20
 
 
 def own_usage():
