@@ -7,6 +7,7 @@ double precision (reference.py), so a wrong permutation, a gate taken twice or a
 SL_FIXTURES names, and ends with 77 (skipped) without it.
 """
 import copy
+import importlib.util
 import json
 import os
 import pathlib
@@ -28,7 +29,7 @@ import gguf_read
 import reference
 
 FIXTURES = os.environ.get('SL_FIXTURES', '')
-SOURCE = PROGRAMS = SCRATCH = None
+SOURCE = PROGRAMS = SCRATCH = CONVERTER = None      # CONVERTER: convert.py as a module; starting it anew each time would take most of the time
 TOLERANCE = 2e-4        # of logits of size 1, computed with float activations of F32 weights
 
 LLAMA3_TOKENS = ['<|begin_of_text|>', '<|end_of_text|>', '<|start_header_id|>', '<|end_header_id|>', '<|eom_id|>', '<|eot_id|>']
@@ -51,7 +52,7 @@ def run(*arguments, code=0):
 
 def convert(folder, kind='F32'):
     out = SCRATCH / f'{pathlib.Path(folder).name}-{kind}.gguf'
-    run(sys.executable, SOURCE / 'convert.py', folder, out, '--type', kind)
+    CONVERTER.convert(str(folder), str(out), kind)
     return out
 
 
@@ -250,8 +251,6 @@ def own_same_bytes():
     make.save(SCRATCH / 'again', config, drawn, llama3_files())
     first = convert(SCRATCH / 'again').read_bytes()
     assert convert(SCRATCH / 'again').read_bytes() == first
-    sys.path.insert(0, str(SOURCE))
-    sys.dont_write_bytecode = True
     from converter import gguf
     for shape in ((1 << 20, 64), (1, 1 << 20, 64), (4, 1 << 10, 1 << 12), (3, 1 << 24)):
         seen = 0
@@ -324,11 +323,12 @@ def own_pieces():
 
 def refused(folder, *words, kind='F16'):
     """One line that holds the words, and no file."""
-    out = SCRATCH / 'refused.gguf'
-    done = run(sys.executable, SOURCE / 'convert.py', folder, out, '--type', kind, code=1)
-    text = done.stderr.decode()
-    assert text.startswith('convert.py: ') and text.count('\n') == 1 and not done.stdout, text
-    assert all(word in text for word in words), (words, text)
+    try:
+        CONVERTER.convert(str(folder), str(SCRATCH / 'refused.gguf'), kind)
+        text = None
+    except CONVERTER.Refused as error:
+        text = str(error)
+    assert text and '\n' not in text and all(word in text for word in words), (words, text)
     assert not list(SCRATCH.glob('refused*')), list(SCRATCH.glob('refused*'))
 
 
@@ -352,6 +352,9 @@ def own_refused_configurations():
                              ('eos_token_id', 99999, 'eos_token_id'), ('tie_word_embeddings', 'yes', 'tie_word_embeddings')):
         make.save(folder, {**config, key: value}, drawn, llama3_files())
         refused(folder, 'config.json' if word not in ('shape', 'missing', 'layers.2') else 'bad', word)
+    for key in ('num_hidden_layers', 'head_dim', 'num_attention_heads', 'vocab_size'):
+        make.save(folder, {**config, key: (1 << 31) - 1}, drawn, llama3_files())
+        refused(folder, 'bad')
     for content, word in ((b'', 'JSON'), (b'[]', 'object'), (b'{"a": 1, "a": 2}', 'twice'), (b'{"hidden_size": NaN}', 'NaN'), (b'\xff', 'JSON'), (b'[' * 100000, 'JSON'), (b'1' * 5000, 'JSON')):
         (folder / 'config.json').write_bytes(content)
         refused(folder, 'config.json', word)
@@ -506,8 +509,6 @@ ODD_VALUES = (b'null', b'-1', b'0', b'1e99', b'[]', b'{}', b'"x"', b'true', b'99
 
 def own_damaged():
     """Whatever a file holds, it is converted or refused."""
-    sys.path.insert(0, str(SOURCE))
-    sys.dont_write_bytecode = True
     from converter import checkpoint, families, vocabulary
     random, counts = np.random.default_rng(77), {'read': 0, 'refused': 0}
     n, files = mllama_files()
@@ -542,7 +543,7 @@ def own_usage():
     config, drawn = make.llama(13, N_PLAIN + 6)
     make.save(SCRATCH / 'usage', config, drawn, llama3_files())
     done = run(sys.executable, SOURCE / 'convert.py', SCRATCH / 'usage', SCRATCH / 'no' / 'such.gguf', code=1)
-    assert b'such.gguf' in done.stderr
+    assert done.stderr.startswith(b'convert.py: ') and b'such.gguf' in done.stderr and done.stderr.count(b'\n') == 1 and not done.stdout
     old = SCRATCH / 'refused.gguf'
     old.write_bytes(b'old')
     (SCRATCH / 'usage' / 'tokenizer.json').unlink()
@@ -606,8 +607,13 @@ def fixtures_pieces():
 
 
 def main(which, source, programs):
-    global SOURCE, PROGRAMS, SCRATCH
+    global SOURCE, PROGRAMS, SCRATCH, CONVERTER
     SOURCE, PROGRAMS = pathlib.Path(source), pathlib.Path(programs)
+    sys.path.insert(0, source)
+    sys.dont_write_bytecode = True
+    spec = importlib.util.spec_from_file_location('converting', SOURCE / 'convert.py')
+    CONVERTER = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(CONVERTER)
     if which == 'fixtures' and not os.path.isdir(FIXTURES):
         print('SL_FIXTURES names no folder: skipped')
         return 77

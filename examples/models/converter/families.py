@@ -11,6 +11,7 @@ import numpy as np
 from .checkpoint import Refused, STORED_AS, to_float
 from .gguf import BOOL, F32, I32, STRING, U32, Tensor, TYPES
 
+MAX_LAYERS, MAX_WIDTH = 1 << 12, 1 << 20     # of a configuration that is believed
 IGNORED = ('.rotary_emb.inv_freq',)     # in old folders: frequencies that follow from the configuration
 
 
@@ -117,12 +118,13 @@ class Text:
     def __init__(self, config, model_type):
         usual_base, self.usual_epsilon = USUAL[model_type]
         self.config = config
-        self.n_layer, self.n_embd, self.n_head = (config.whole(key) for key in ('num_hidden_layers', 'hidden_size', 'num_attention_heads'))
+        self.n_layer = config.whole('num_hidden_layers', most=MAX_LAYERS)
+        self.n_embd, self.n_head = config.whole('hidden_size', most=MAX_WIDTH), config.whole('num_attention_heads', most=MAX_WIDTH)
         self.n_head_kv = config.whole('num_key_value_heads', self.n_head)
         self.n_ff, self.n_vocab = config.whole('intermediate_size'), config.whole('vocab_size')
         if config.get('head_dim') is None and self.n_embd % self.n_head:
             config.fail('num_attention_heads', f'{self.n_head} heads do not share {self.n_embd} elements')
-        self.d_head = config.whole('head_dim', self.n_embd // self.n_head)
+        self.d_head = config.whole('head_dim', self.n_embd // self.n_head, most=MAX_WIDTH)
         self.n_ctx = config.whole('max_position_embeddings')
         if self.n_head % self.n_head_kv or self.d_head % 2:
             config.fail('num_key_value_heads', f'{self.n_head} heads of {self.d_head} elements do not share {self.n_head_kv}')
@@ -291,7 +293,7 @@ def mllama_cross(plan, text, at, source):
 def mllama_vision(plan, config, n_embd):
     W, M, T = config.whole('hidden_size', 1280), config.whole('intermediate_size', 5120), config.whole('max_num_tiles', 4, most=64)
     P, S, n_channel = config.whole('patch_size', 14), config.whole('image_size', 448), config.whole('num_channels', 3)
-    kept, n_local, n_global = config.wholes('intermediate_layers_indices', [3, 7, 15, 23, 30]), config.whole('num_hidden_layers', 32), config.whole('num_global_layers', 8)
+    kept, n_local, n_global = config.wholes('intermediate_layers_indices', [3, 7, 15, 23, 30]), config.whole('num_hidden_layers', 32, most=MAX_LAYERS), config.whole('num_global_layers', 8, most=MAX_LAYERS)
     pairs = [[high, wide] for high in range(1, T + 1) for wide in range(1, T // high + 1)]
     config.only('supported_aspect_ratios', pairs, pairs)
     config.only('hidden_act', 'gelu', 'gelu')
@@ -394,7 +396,7 @@ def llama4_experts(plan, text, at, source, n_expert, n_ff):
 
 def llama4_vision(plan, config, n_embd):
     W, M, P, S = (config.whole(key, usual) for key, usual in (('hidden_size', 768), ('intermediate_size', 5632), ('patch_size', 14), ('image_size', 448)))
-    A, n_channel, n_layer = config.whole('projector_input_dim', 4096), config.whole('num_channels', 3), config.whole('num_hidden_layers', 34)
+    A, n_channel, n_layer = config.whole('projector_input_dim', 4096), config.whole('num_channels', 3), config.whole('num_hidden_layers', 34, most=MAX_LAYERS)
     config.only('projector_output_dim', A, A)
     config.only('vision_output_dim', A, A)
     config.only('pixel_shuffle_ratio', 0.5, 0.5)
