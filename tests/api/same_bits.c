@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The promise of docs/numerics.md: the same logits, byte for byte, however they are computed. One base run, then each way of computing changed
+/* The promise of docs/numerics.md: the same logits, byte for byte, however they are computed; of every type of tensors. One base run, then each way of computing changed
  * alone, then at random together. What a run says about itself proves that it was computed that way. */
+#define _GNU_SOURCE     /* mkstemp */
 #include "eval.h"
 #include "model_build.h"
+#include "random_blocks.h"
 #include "random.h"
 #include "sanitized.h"
 
@@ -11,7 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
+
+enum { N_SAID = 12, N_BESIDE = 3, N_LOOKUP = 5 };
 
 /* A model in memory or in a file, fed `n` random ids. */
 typedef struct subject {
@@ -22,21 +27,24 @@ typedef struct subject {
     int all_levels;                 /* its types are such that every level has a product of its own to do */
     sl_token *ids;
     uint64_t base_bytes;            /* of the arena of the base run */
+    char kept[64], packed[80];      /* a file of the model's bytes, and one of its packed weights; "" where `path` is none of ours */
+    sl_token said[N_SAID];          /* what the base run would say */
 } subject;
 
-/* One way of computing. level: index into eval_levels, -1: what the machine has. */
-typedef struct way { int level; uint32_t n_threads, n_batch, in_place; const char *backend; } way;
-static const way base = { -1, 1, 512, 0, "cpu" };
+/* One way of computing. level: index into eval_levels, -1: what the machine has; beside: so many other sequences; cached: packed weights come from a file; lookup: tokens
+ * that are proposed while text is made. */
+typedef struct way { int level; uint32_t n_threads, n_batch, in_place; const char *backend; uint32_t beside, cached, lookup; } way;
+static const way base = { -1, 1, 512, 0, "cpu", 0, 0, 0 };
 
-static const uint32_t threads[] = { 1, 2, 3 }, batches[] = { 1, 7, 64, 512 };
+static const uint32_t threads[] = { 1, 2, 3, 5 }, batches[] = { 1, 2, 7, 64, 512 };
 static const char *const placements[] = { "cpu", "cpu@0-0,cpu" };
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
 static const char *text_of(const subject *s, const way *w, const char *cache)
 {
     static char text[256];
-    snprintf(text, sizeof text, "%s, %s: level %s, %u threads, batches of %u, %s, %s, cache %s", s->name, s->arith, w->level < 0 ? "best" : eval_levels[w->level],
-             w->n_threads, w->n_batch, w->in_place ? "in place" : "packed", w->backend, cache);
+    snprintf(text, sizeof text, "%s, %s: level %s, %u threads, batches of %u, %s, %s, cache %s, beside %u others, lookup %u", s->name, s->arith,
+             w->level < 0 ? "best" : eval_levels[w->level], w->n_threads, w->n_batch, w->cached ? "cached" : w->in_place ? "in place" : "packed", w->backend, cache, w->beside, w->lookup);
     return text;
 }
 
@@ -50,8 +58,8 @@ static int ran(const eval_proof *proof, const char *level)
 
 static void check_proof(subject *s, const way *w, const char *cache, const eval_proof *proof)
 {
-    const size_t n_passes = (s->n + w->n_batch - 1) / w->n_batch;
-    if (proof->n_passes != n_passes || proof->n_tokens != s->n)
+    const size_t n_tokens = s->n * (1 + w->beside), n_passes = (n_tokens + w->n_batch - 1) / w->n_batch;
+    if (proof->n_passes != n_passes || proof->n_tokens != n_tokens)
         fail_msg("%s: %llu passes", text_of(s, w, cache), (unsigned long long)proof->n_passes);
     if (proof->n_threads != w->n_threads)
         fail_msg("%s: %llu threads worked", text_of(s, w, cache), (unsigned long long)proof->n_threads);
@@ -75,25 +83,70 @@ static void check_proof(subject *s, const way *w, const char *cache, const eval_
             fail_msg("%s: %s ran", text_of(s, w, cache), eval_levels[i]);
 }
 
+/* Greedy text behind half of the ids, said twice so that there is something to look up. */
+static void say(const subject *s, sl_model *model, const way *w, const char *cache, sl_token said[N_SAID])
+{
+    const sl_session_options o = { .size = sizeof o, .cache_type = cache, .n_ctx = 512, .n_batch = w->n_batch };
+    sl_generate_options g = SL_GENERATE_OPTIONS_INIT;
+    sl_generate_result result = { .size = sizeof result };
+    sl_session *session;
+    const size_t half = s->n / 4;
+    g.max_tokens = N_SAID, g.lookup = w->lookup;
+    sl_status status = sl_session_create(&session, model, &o);
+    if (status == SL_OK)
+        status = sl_session_eval(session, s->ids, half, NULL, 0);
+    if (status == SL_OK)
+        status = sl_generate(session, s->ids, half, &g, &result);
+    if (status != SL_OK)
+        fail_msg("%s: %s", text_of(s, w, cache), sl_last_error());
+    for (size_t i = 0; i < N_SAID; i++)
+        said[i] = 2 * half + i < sl_session_length(session) ? sl_session_tokens(session)[2 * half + i] : SL_TOKEN_NONE;
+    sl_session_free(session);
+}
+
+/* Loads it; packed weights from the file are there from the second time on. */
+static sl_status load(const subject *s, const way *w, const eval_how *how, sl_model **model, sl_model_info *info)
+{
+    sl_status status = SL_OK;
+    for (int times = 0; times < 2; times++) {
+        status = eval_load(model, s->path ? s->path : w->cached ? s->kept : NULL, s->data, s->size, how);
+        if (status == SL_OK)
+            status = sl_model_get_info(*model, info);
+        if (status != SL_OK || !w->cached || info->cached_bytes)
+            break;
+        if (times == 0)
+            sl_model_free(*model);
+    }
+    return status;
+}
+
 /* Rows of all positions. 0 if the machine lacks the level. */
 static int compute(subject *s, const way *w, const char *cache, float *logits)
 {
     const eval_how how = { .backend = w->backend, .cpu_level = w->level < 0 ? NULL : eval_levels[w->level], .cache_type = cache, .arith = s->arith, .n_threads = w->n_threads,
-                           .n_batch = w->n_batch, .n_ctx = 512, .in_place = w->in_place };
+                           .n_batch = w->n_batch, .n_ctx = 512, .in_place = w->in_place, .beside = w->beside, .weight_cache = w->cached ? s->packed : NULL };
     eval_proof proof;
     sl_model *model;
-    sl_status status = eval_load(&model, s->path, s->data, s->size, &how);
+    sl_model_info info = { .size = sizeof info };
+    sl_status status = load(s, w, &how, &model, &info);
     if (status == SL_ERR_UNSUPPORTED && w->level > 0)
         return 0;
-    sl_model_info info = { .size = sizeof info };
     memset(logits, 0xff, s->n * s->n_vocab * sizeof *logits);
-    if (status == SL_OK)
-        status = sl_model_get_info(model, &info);
     if (status == SL_OK)
         status = eval_logits(model, &how, s->ids, s->n, logits, s->n, &proof);
     if (status != SL_OK)
         fail_msg("%s: %s", text_of(s, w, cache), sl_last_error());
     assert_int_equal(info.n_vocab, s->n_vocab);
+    if ((info.cached_bytes > 0) != (w->cached > 0))
+        fail_msg("%s: %llu bytes of weights came from a file", text_of(s, w, cache), (unsigned long long)info.cached_bytes);
+    if (w == &base && !is_long(s))
+        say(s, model, w, cache, s->said);
+    if (w->lookup) {
+        sl_token said[N_SAID];
+        say(s, model, w, cache, said);
+        if (memcmp(said, s->said, sizeof said))
+            fail_msg("%s: other text", text_of(s, w, cache));
+    }
     assert_true(w->in_place ? info.in_place_bytes > 0 : info.in_place_bytes == 0 && info.weight_bytes > 0);
     sl_model_free(model);
     check_proof(s, w, cache, &proof);
@@ -119,8 +172,11 @@ static int same(subject *s, const way *w, const char *cache, const float *expect
     return 1;
 }
 
+/* Other sequences beside and text that is looked up cost several times as much: short prompts and the reference files have them, for every type. */
+static int is_long(const subject *s) { return s->n > 150; }
+
 /* The base with one thing changed: all of `ways` of them. */
-static size_t each_alone(way *ways)
+static size_t each_alone(const subject *s, way *ways)
 {
     size_t n = 0;
     for (size_t i = 0; i < COUNT(threads); i++)
@@ -131,6 +187,11 @@ static size_t each_alone(way *ways)
         ways[n] = base, ways[n++].level = i;
     ways[n] = base, ways[n++].in_place = 1;
     ways[n] = base, ways[n++].backend = placements[1];
+    ways[n] = base, ways[n++].cached = 1;
+    if (!is_long(s)) {
+        ways[n] = base, ways[n++].beside = N_BESIDE;
+        ways[n] = base, ways[n++].lookup = N_LOOKUP;
+    }
     return n;
 }
 
@@ -148,12 +209,31 @@ static way at_random(uint64_t *state)
     w.n_threads = threads[random_below(state, COUNT(threads))];
     w.n_batch = batches[random_below(state, COUNT(batches))];
     w.in_place = (uint32_t)random_below(state, 2);
+    w.cached = !w.in_place && random_below(state, 2);
+    w.beside = random_below(state, 4) ? 0 : N_BESIDE;
+    w.lookup = random_below(state, 2) ? N_LOOKUP : 0;
     w.backend = placements[random_below(state, COUNT(placements))];
     return w;
 }
 
+/* Files for the way `cached`, in the folder of temporary ones. */
+static void keep(subject *s)
+{
+    snprintf(s->kept, sizeof s->kept, "/tmp/spacellama-same-bits-XXXXXX");
+    const int fd = mkstemp(s->kept);
+    assert_true(fd >= 0);
+    for (size_t at = 0; !s->path && at < s->size;) {
+        const ssize_t n = write(fd, (const char *)s->data + at, s->size - at);
+        assert_true(n > 0);
+        at += (size_t)n;
+    }
+    close(fd);
+    snprintf(s->packed, sizeof s->packed, "%s.packed", s->kept);
+}
+
 static void prove(subject *s, const char *cache, size_t n_random)
 {
+    keep(s);
     const size_t bytes = s->n * s->n_vocab * sizeof(float);
     float *expected = malloc(bytes), *buffer = malloc(bytes);
     way ways[32];
@@ -162,15 +242,18 @@ static void prove(subject *s, const char *cache, size_t n_random)
     for (size_t i = 0; i < s->n; i++)
         s->ids[i] = (sl_token)random_below(&id, s->n_vocab);
     compute(s, &base, cache, expected);
-    const size_t n = each_alone(ways);
+    const size_t n = each_alone(s, ways);
     size_t n_same = 0;
     for (size_t i = 0; i < n; i++)
         n_same += (size_t)same(s, &ways[i], cache, expected, buffer);
     for (size_t i = 0; i < n_random;) {
-        const way w = at_random(&state);
+        way w = at_random(&state);
+        if (is_long(s))
+            w.beside = w.lookup = w.cached = 0, w.n_batch += w.n_batch == 2 ? 5 : 0;
         if (same(s, &w, cache, expected, buffer))
             i++, n_same++;
     }
+    remove(s->packed), remove(s->kept);
     print_message("%s, %s, cache %s: %zu ways, the same %zu bytes, hash %016llx\n", s->name, s->arith, cache, n_same, bytes, (unsigned long long)eval_hash(expected, bytes));
     free(expected);
     free(buffer);
@@ -196,6 +279,7 @@ static const model_spec floats = { .n_embd = 120, .n_ff = 200, .n_layer = 2, .n_
 
 static void prove_made(const char *name, model_spec spec, const char *arith, const char *cache, size_t n_random)
 {
+    spec.words = 1;
     model_file *file = model_build(&spec);
     subject s = { .name = name, .arith = arith, .data = file->data, .size = file->size, .n = N_TOK, .n_vocab = spec.n_vocab, .all_levels = spec.n_embd % 256 == 0 };
     prove(&s, cache, n_random);
@@ -212,6 +296,45 @@ static void q8_0_f16_cache(void **state) { (void)state, prove_made("Q8_0, n_ff 2
 static void mixed_types_bf16_cache(void **state) { (void)state, prove_made("mixed types", mixed, "f32", "bf16", 8); }
 static void mixed_types_q8_0_cache(void **state) { (void)state, prove_made("mixed types", mixed, "f32", "q8_0", 8); }
 static void float_types_bf16_cache(void **state) { (void)state, prove_made("float types", floats, "bf16", "bf16", 8); }
+
+/* Every type of this build: two layers of whole super-blocks, an odd vocabulary; and experts of Llama 4 in chunks, of several types. */
+#ifdef SANITIZED
+enum { N_SMALL = 20, N_ALL_RANDOM = 2 };
+#else
+enum { N_SMALL = 33, N_ALL_RANDOM = 24 };
+#endif
+static const model_spec small = { .n_embd = 256, .n_ff = 256, .n_layer = 2, .n_head = 4, .n_head_kv = 1, .d_head = 64, .n_vocab = 101, .n_ctx = 512 };
+static const model_spec chunked = { .n_embd = 128, .n_ff = 160, .n_layer = 4, .n_head = 4, .n_head_kv = 2, .d_head = 32, .n_vocab = 101, .n_ctx = 512, .n_expert = 5, .n_expert_used = 1,
+    .n_ff_expert = 96, .expert_step = 2, .chunk = 24, .qk_norm = 1, .seed = 25, .types = {
+    [ROLE_TOKEN_EMBD] = SL_TYPE_F16, [ROLE_OUTPUT] = SL_TYPE_Q8_0, [ROLE_ATTN_Q] = SL_TYPE_Q8_0, [ROLE_ATTN_K] = SL_TYPE_Q4_0, [ROLE_ATTN_V] = SL_TYPE_F32,
+    [ROLE_ATTN_OUTPUT] = SL_TYPE_BF16, [ROLE_FFN_GATE] = SL_TYPE_Q8_0, [ROLE_FFN_UP] = SL_TYPE_Q4_0, [ROLE_FFN_DOWN] = SL_TYPE_Q5_1 } };
+
+static void prove_small(const char *name, model_spec spec, const char *arith, const char *cache)
+{
+    spec.words = 1;
+    model_file *file = model_build(&spec);
+    subject s = { .name = name, .arith = arith, .data = file->data, .size = file->size, .n = N_SMALL, .n_vocab = spec.n_vocab };
+    prove(&s, cache, N_ALL_RANDOM);
+    model_build_free(file);
+}
+
+static void every_type(void **state)
+{
+    (void)state;
+    static const char *const caches[] = { "f16", "f32", "q8_0", "bf16" };
+    for (int i = 0; random_block_types[i] >= 0; i++) {
+        model_spec spec = model_spec_of(small, (sl_type)random_block_types[i]);
+        spec.seed = 100 + (uint64_t)i;
+        prove_small(random_block_name((sl_type)random_block_types[i]), spec, "f32", caches[i % 4]);
+    }
+}
+
+static void llama4(void **state)
+{
+    (void)state;
+    prove_small("llama4", chunked, "f32", "f16");
+    prove_small("llama4", chunked, "bf16", "bf16");
+}
 
 /* Going back and computing again, in other pieces, is as if nothing had been. */
 static void rewound_is_the_same(void **state)
@@ -280,7 +403,7 @@ static void reference_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mixed_types_f32_cache), cmocka_unit_test(mixed_types_f16_cache), cmocka_unit_test(q8_0_f32_cache),
+        cmocka_unit_test(every_type), cmocka_unit_test(llama4), cmocka_unit_test(mixed_types_f32_cache), cmocka_unit_test(mixed_types_f16_cache), cmocka_unit_test(q8_0_f32_cache),
         cmocka_unit_test(mixed_types_bf16), cmocka_unit_test(float_types_bf16),
         cmocka_unit_test(mixed_types_bf16_cache), cmocka_unit_test(mixed_types_q8_0_cache), cmocka_unit_test(float_types_bf16_cache),
         cmocka_unit_test(q8_0_f16_cache), cmocka_unit_test(rewound_is_the_same), cmocka_unit_test(reference_files),

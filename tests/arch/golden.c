@@ -24,6 +24,10 @@ static const struct { const char *name; model_spec spec; } others[] = {
     { "options", { .n_embd = 64, .n_ff = 80, .n_layer = 2, .n_head = 4, .n_head_kv = 1, .d_head = 24, .n_vocab = N_VOCAB, .n_ctx = 128, .tied = 1, .biases = 1,
                    .fused = 1, .scaling = "yarn", .factor = 4, .ctx_original = 32, .seed = 2 } },
 };
+/* Llama 4: experts in every second layer, chunks that end inside the prompt. */
+static const model_spec chunked = { .n_embd = 128, .n_ff = 160, .n_layer = 4, .n_head = 4, .n_head_kv = 2, .d_head = 32, .n_vocab = N_VOCAB, .n_ctx = 128, .n_expert = 5,
+    .n_expert_used = 1, .n_ff_expert = 96, .expert_step = 2, .chunk = 24, .qk_norm = 1, .seed = 4, .types = { [ROLE_FFN_GATE] = SL_TYPE_Q8_0, [ROLE_FFN_DOWN] = SL_TYPE_F16,
+    [ROLE_ATTN_Q] = SL_TYPE_Q4_0 } };
 /* A prompt with two pictures: F16 encoder, gated attention to it, of several types. */
 static const mllama_spec seeing = { .n_embd = 64, .n_ff = 80, .n_vocab = N_VOCAB, .n_ctx = 128, .v_embd = 64, .v_ff = 96, .tile_side = 28, .patch_side = 14, .v_layer = 3, .kept = 0x5,
     .types = { { "v.", SL_TYPE_F16 }, { "mm.0", SL_TYPE_BF16 }, { "cross_attn_", SL_TYPE_Q8_0 } }, .seed = 3 };
@@ -120,6 +124,7 @@ static void walk(visit *each, void *user)
         for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
             visit_one(each, user, others[i].name, ariths[a], &others[i].spec);
         visit_seeing(each, user, ariths[a]);
+        visit_one(each, user, "llama4", ariths[a], &chunked);
     }
 }
 

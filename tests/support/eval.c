@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *const eval_levels[] = {
@@ -24,6 +25,7 @@ sl_status eval_load(sl_model **model, const char *path, const void *data, size_t
     options.arith = how->arith;
     options.n_threads = how->n_threads;
     options.in_place = how->in_place;
+    options.weight_cache = how->weight_cache;
     if (path)
         return sl_model_load(model, path, &options);
     const sl_source source = { .size = sizeof source, .data = data, .length = size, .name = "test model" };
@@ -47,16 +49,37 @@ void eval_prove(const sl_session *session, eval_proof *proof)
         used += (size_t)snprintf(proof->labels + used, sizeof proof->labels - used, "%s ", label);
 }
 
+/* Sequence 1 of 1 + `others`; those go through the same ids in another order. */
+static sl_status eval_beside(sl_session *session, uint32_t others, const sl_token *ids, size_t n, float *logits)
+{
+    const size_t n_seq = 1 + (size_t)others;
+    sl_token *all = calloc(n * n_seq, sizeof *all);
+    uint32_t *seqs = calloc(n * n_seq, sizeof *seqs);
+    uint8_t *wanted = calloc(n * n_seq, 1);
+    sl_status status = SL_ERR_NOMEM;
+    for (size_t i = 0; all && seqs && wanted && i < n * n_seq; i++) {
+        const size_t at = i / n_seq;
+        seqs[i] = (uint32_t)(i % n_seq);
+        wanted[i] = seqs[i] == 1;
+        all[i] = wanted[i] ? ids[at] : ids[(7 * at + 3 * seqs[i] + 1) % n];
+    }
+    if (all && seqs && wanted)
+        status = sl_session_eval_batch(session, all, seqs, wanted, n * n_seq, logits);
+    free(all), free(seqs), free(wanted);
+    return status;
+}
+
 sl_status eval_logits(sl_model *model, const eval_how *how, const sl_token *ids, size_t n, float *logits, size_t n_rows, eval_proof *proof)
 {
     sl_session_options options = SL_SESSION_OPTIONS_INIT;
     options.n_ctx = how->n_ctx;
     options.n_batch = how->n_batch;
     options.cache_type = how->cache_type;
+    options.n_seq = 1 + how->beside;
     sl_session *session;
     sl_status status = sl_session_create(&session, model, &options);
     if (status == SL_OK)
-        status = sl_session_eval(session, ids, n, logits, n_rows);
+        status = how->beside ? eval_beside(session, how->beside, ids, n, logits) : sl_session_eval(session, ids, n, logits, n_rows);
     if (status == SL_OK && proof)
         eval_prove(session, proof);
     sl_session_free(session);

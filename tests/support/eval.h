@@ -9,6 +9,8 @@
 typedef struct eval_how {
     const char *backend, *cpu_level, *cache_type, *arith;   /* NULL: default */
     uint32_t n_threads, n_batch, n_ctx, in_place;   /* 0: default */
+    uint32_t beside;                                /* so many other sequences, as long, whose tokens stand between the others: with n_rows = n */
+    const char *weight_cache;                       /* for models from a path */
 } eval_how;
 
 /* What really happened. */

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* What a GGUF value type is numbered. */
-enum { GGUF_U32 = 4, GGUF_F32 = 6, GGUF_BOOL = 7, GGUF_TEXT = 8, ALIGNMENT = 32 };
+enum { GGUF_U32 = 4, GGUF_F32 = 6, GGUF_BOOL = 7, GGUF_TEXT = 8, GGUF_ARRAY = 9, GGUF_I32 = 5, ALIGNMENT = 32 };
 
 static void *must(void *block)
 {
@@ -53,14 +53,39 @@ static void pad(writer *w)
 
 /* ---- keys ---- */
 
-/* <architecture>.<name>, or a name that begins with "general." as it is. */
+/* <architecture>.<name>, or a name that begins with "general." or "tokenizer." as it is. */
 static void put_key(writer *w, const model_spec *s, const char *name, uint32_t type, uint64_t *n)
 {
     char key[96];
-    snprintf(key, sizeof key, "%s%s", !strncmp(name, "general.", 8) ? "" : s->n_ff_expert ? "llama4." : "llama.", name);
+    snprintf(key, sizeof key, "%s%s", !strncmp(name, "general.", 8) || !strncmp(name, "tokenizer.", 10) ? "" : s->n_ff_expert ? "llama4." : "llama.", name);
     put_text(w, key);
     put_u32(w, type);
     ++*n;
+}
+
+static void put_list(writer *w, const model_spec *s, const char *name, uint32_t type, uint64_t *n)
+{
+    put_key(w, s, name, GGUF_ARRAY, n);
+    put_u32(w, type);
+    put_u64(w, s->n_vocab);
+}
+
+static void put_words(writer *w, const model_spec *s, uint64_t *n)
+{
+    static const char *const special[] = { "<unk>", "<s>", "</s>" };
+    put_key(w, s, "tokenizer.ggml.model", GGUF_TEXT, n), put_text(w, "llama");
+    put_list(w, s, "tokenizer.ggml.tokens", GGUF_TEXT, n);
+    for (uint32_t i = 0; i < s->n_vocab; i++) {
+        char word[16];
+        snprintf(word, sizeof word, "w%u", (unsigned)i);
+        put_text(w, i < 3 ? special[i] : word);
+    }
+    put_list(w, s, "tokenizer.ggml.scores", GGUF_F32, n);
+    for (uint32_t i = 0; i < s->n_vocab; i++)
+        put(w, &(const float) { -(float)i }, 4);
+    put_list(w, s, "tokenizer.ggml.token_type", GGUF_I32, n);
+    for (uint32_t i = 0; i < s->n_vocab; i++)
+        put_u32(w, i == 0 ? 2 : i < 3 ? 3 : 1);
 }
 
 static void put_keys(writer *w, const model_spec *s, uint64_t *n)
@@ -86,6 +111,8 @@ static void put_keys(writer *w, const model_spec *s, uint64_t *n)
     for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
         if (reals[i].value != 0)
             put_key(w, s, reals[i].key, GGUF_F32, n), put(w, &reals[i].value, 4);
+    if (s->words)
+        put_words(w, s, n);
     if (s->n_ff_expert)
         put_key(w, s, "use_qk_norm", GGUF_BOOL, n), put(w, s->qk_norm ? "\1" : "\0", 1);
 }

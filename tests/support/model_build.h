@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* model_build.h - models of architecture llama or llama4 in memory, made from a few numbers and a seed: for tests that need weights but no training. The
- * GGUF file is written here, byte by byte, without the library; it has no vocabulary, so it is fed ids. */
+ * GGUF file is written here, byte by byte, without the library; it has no vocabulary unless asked for, so it is fed ids. */
 #ifndef SL_TESTS_MODEL_BUILD_H
 #define SL_TESTS_MODEL_BUILD_H
 
@@ -20,6 +20,7 @@ typedef struct model_spec {
      * attention.sliding_window 0 */
     uint32_t n_ff_expert, expert_step, chunk;
     int qk_norm, no_window;
+    int words;                              /* a vocabulary: <unk>, <s>, </s>, "w3", "w4", ... */
     const char *scaling;                    /* rope.scaling.type, or NULL */
     float factor, attn_factor;              /* of rope.scaling; 0: not written */
     uint32_t ctx_original;                  /* 0: not written */
