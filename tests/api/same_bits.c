@@ -83,6 +83,9 @@ static void check_proof(subject *s, const way *w, const char *cache, const eval_
             fail_msg("%s: %s ran", text_of(s, w, cache), eval_levels[i]);
 }
 
+/* Other sequences beside and text that is looked up cost several times as much: short prompts and the reference files have them, for every type. */
+static int is_long(const subject *s) { return s->n > 150; }
+
 /* Greedy text behind half of the ids, said twice so that there is something to look up. */
 static void say(const subject *s, sl_model *model, const way *w, const char *cache, sl_token said[N_SAID])
 {
@@ -171,9 +174,6 @@ static int same(subject *s, const way *w, const char *cache, const float *expect
     compare(s, w, cache, expected, buffer);
     return 1;
 }
-
-/* Other sequences beside and text that is looked up cost several times as much: short prompts and the reference files have them, for every type. */
-static int is_long(const subject *s) { return s->n > 150; }
 
 /* The base with one thing changed: all of `ways` of them. */
 static size_t each_alone(const subject *s, way *ways)
