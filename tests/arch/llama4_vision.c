@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Pictures of Llama 4 against the reference data: pixels, every stage of the encoder, logits and greedy continuations. */
 #define FOLDER "llama4-tiny/"
+#include "eval.h"
 #include "gguf_build.h"
 #include "loader.h"
 #include "mllama_reference.h"
@@ -180,6 +181,42 @@ static void logits(void **state)
         sl_model_free(model);
     }
     assert_int_equal(n, 4);
+}
+
+/* Whatever level computes, by however many threads, in whatever batches. */
+static void same_bytes(void **state)
+{
+    (void)state;
+    static const struct { uint32_t n_threads, n_batch; } ways[] = { { 1, 512 }, { 2, 1 }, { 3, 64 }, { 5, 2 } };
+    char projector[1024];
+    snprintf(projector, sizeof projector, "%s", path_of(files[1].projector));
+    story s = tell("image-wide");
+    float *expected = NULL;
+    size_t bytes = 0;
+    int runs = 0;
+    for (int level = 0; eval_levels[level]; level++)
+        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+            sl_model_options o = SL_MODEL_OPTIONS_INIT;
+            sl_model *model;
+            o.cpu_level = eval_levels[level], o.n_threads = ways[w].n_threads, o.projector = projector;
+            const sl_status status = sl_model_load(&model, path_of(files[1].text), &o);
+            if (status == SL_ERR_UNSUPPORTED && level)
+                break;
+            OK(status);
+            float *rows = all_rows(model, &s, ways[w].n_batch);
+            bytes = s.n_ids * model->hp.n_vocab * sizeof *rows;
+            if (expected && memcmp(rows, expected, bytes))
+                fail_msg("level %s, %u threads, batches of %u: other bytes", eval_levels[level], ways[w].n_threads, ways[w].n_batch);
+            if (expected)
+                free(rows);
+            else
+                expected = rows;
+            sl_model_free(model);
+            runs++;
+        }
+    print_message("%d ways, the same %zu bytes\n", runs, bytes);
+    free(expected);
+    forget(&s);
 }
 
 /* ---- the tokens of a picture ---- */
@@ -426,7 +463,8 @@ static void wrong_projectors(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(pixels), cmocka_unit_test(encoder_stages), cmocka_unit_test(logits), cmocka_unit_test(spelling), cmocka_unit_test(rewinds), cmocka_unit_test(no_picture_is_made_up),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(pixels), cmocka_unit_test(encoder_stages), cmocka_unit_test(logits), cmocka_unit_test(same_bytes),
+                                        cmocka_unit_test(spelling), cmocka_unit_test(rewinds), cmocka_unit_test(no_picture_is_made_up),
                                         cmocka_unit_test(one_file), cmocka_unit_test(wrong_files), cmocka_unit_test(wrong_projectors) };
     return cmocka_run_group_tests_name("llama4_vision", tests, prepare, clean);
 }
