@@ -349,7 +349,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models), cmocka_unit_test(metadata), cmocka_unit_test(words), cmocka_unit_test(conversations), cmocka_unit_test(pictures), cmocka_unit_test(misuse_sessions),
-        cmocka_unit_test(misuse_sequences), cmocka_unit_test(misuse_embeddings), cmocka_unit_test(misuse_samplers), cmocka_unit_test(misuse_generating), cmocka_unit_test(misuse_states), cmocka_unit_test(quantizing),
+        cmocka_unit_test(misuse_sequences), cmocka_unit_test(misuse_embeddings), cmocka_unit_test(misuse_samplers), cmocka_unit_test(misuse_rows_of_logits), cmocka_unit_test(misuse_generating), cmocka_unit_test(misuse_states), cmocka_unit_test(quantizing),
         cmocka_unit_test(misuse_importance), cmocka_unit_test(small_things), cmocka_unit_test(misuse_every_function),
     };
     return cmocka_run_group_tests(tests, misuse_prepare, misuse_clean);

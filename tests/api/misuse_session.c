@@ -150,7 +150,7 @@ void misuse_samplers(void **state)
     sl_sampler *sampler = (sl_sampler *)&s;
     sl_allocator odd = s.allocator;
     sl_token id, out[N_VOCAB];
-    float row[N_VOCAB], probs[N_VOCAB];
+    float probs[N_VOCAB];
     const double nan_value = NAN, many[64] = { 0 };
     odd.alloc = NULL;
     REFUSED(sl_sampler_create(NULL, N_VOCAB, 1, NULL), ARGUMENT);
@@ -195,6 +195,14 @@ void misuse_samplers(void **state)
     REFUSED(sl_sampler_candidates(s.sampler, s.expected, out, probs, N_VOCAB, NULL), ARGUMENT);
     REFUSED(sl_sampler_candidates(s.sampler, s.expected, NULL, NULL, 0, &n), BUFFER);
     REFUSED(sl_sampler_reset(NULL, 1), ARGUMENT);
+    misuse_done();
+}
+
+void misuse_rows_of_logits(void **state)
+{
+    (void)state;
+    sl_token id, out[N_VOCAB];
+    float row[N_VOCAB], probs[N_VOCAB];
     REFUSED(sl_logits_top(NULL, N_VOCAB, out, probs, 1), ARGUMENT);
     REFUSED(sl_logits_top(s.expected, 0, out, probs, 1), ARGUMENT);
     REFUSED(sl_logits_top(s.expected, N_VOCAB, NULL, probs, 1), ARGUMENT);

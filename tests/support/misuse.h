@@ -38,6 +38,7 @@ void misuse_sessions(void **state);
 void misuse_sequences(void **state);
 void misuse_embeddings(void **state);
 void misuse_samplers(void **state);
+void misuse_rows_of_logits(void **state);
 void misuse_generating(void **state);
 void misuse_states(void **state);
 void misuse_importance(void **state);
