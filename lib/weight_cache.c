@@ -4,6 +4,7 @@
 
 #include "checksum.h"
 #include "hash.h"
+#include "identity.h"
 #include "output.h"
 
 #include <spacellama/version.h>
@@ -57,52 +58,21 @@ void sl_weight_cache_add(sl_weight_cache *cache, const sl_device *device, uint64
 
 /* ---- which file belongs to which model ---- */
 
-static uint64_t mix(uint64_t identity, const void *data, size_t bytes) { return sl_hash(data, bytes, identity); }
-static uint64_t mix_number(uint64_t identity, uint64_t value) { return mix(identity, &value, sizeof value); }
-
-static sl_status mix_bytes(uint64_t *identity, sl_input *input, uint64_t offset, uint64_t bytes, uint8_t *buffer)
-{
-    for (uint64_t end = offset + bytes; offset < end;) {
-        const size_t n = end - offset < PIECE ? (size_t)(end - offset) : PIECE;
-        SL_TRY(sl_input_read(input, offset, buffer, n));
-        *identity = mix(*identity, buffer, n);
-        offset += n;
-    }
-    return SL_OK;
-}
-
-/* Size, time of the last change, the whole header, and 4096 bytes from the middle of every tensor: files that were made from other weights differ there, whatever
- * their names and times. Not all bytes, because reading them is what the cache is to save. */
-static sl_status mix_part(uint64_t *identity, sl_part *part, uint8_t *buffer)
-{
-    *identity = mix_number(*identity, part->input.size);
-    *identity = mix_number(*identity, sl_file_changed(part->input.file));
-    SL_TRY(mix_bytes(identity, &part->input, 0, part->gguf.data_offset < part->input.size ? part->gguf.data_offset : part->input.size, buffer));
-    for (size_t i = 0; i < part->gguf.n_tensors; i++) {
-        const sl_gguf_tensor *t = &part->gguf.tensors[i];
-        const uint64_t n = t->bytes < SAMPLE_BYTES ? t->bytes : SAMPLE_BYTES;
-        SL_TRY(mix_bytes(identity, &part->input, t->offset + (t->bytes - n) / 2, n, buffer));
-    }
-    return SL_OK;
-}
-
+/* The files, as identity.h tells them apart, but with the time of the last change and 4096 bytes of every tensor: files that were made from other weights differ there,
+ * whatever their names and times. Not all bytes, because reading them is what the cache is to save. */
 static sl_status identify(sl_weight_cache *cache, const sl_parts *parts)
 {
-    uint8_t *buffer = sl_mem_alloc(cache->mem, PIECE, 1);
-    if (!buffer)
-        return SL_ERR_NOMEM;
-    uint64_t identity = mix_number(mix_number(0, FORMAT), (uint64_t)sl_numerics_id());
-    sl_status status = SL_OK;
-    for (size_t p = 0; p < parts->n_parts && status == SL_OK; p++)
-        status = parts->parts[p].input.file ? mix_part(&identity, &parts->parts[p], buffer)
-                                            : sl_fail(SL_ERR_UNSUPPORTED, "only for models that are loaded from a path");
+    uint64_t identity = sl_identity_with(sl_identity_with(0, FORMAT), (uint64_t)sl_numerics_id());
+    for (size_t p = 0; p < parts->n_parts; p++)
+        if (!parts->parts[p].input.file)
+            return sl_fail(SL_ERR_UNSUPPORTED, "only for models that are loaded from a path");
+    SL_TRY(sl_identity_add_files(&identity, cache->mem, parts, SAMPLE_BYTES, 1));
     for (size_t i = 0; i < cache->n; i++) {
         const sl_backend *b = cache->weights[i].device->backend;
-        identity = mix_number(mix_number(mix(identity, b->name, strlen(b->name)), b->layout), cache->weights[i].bytes);
+        identity = sl_identity_with(sl_identity_with(sl_hash(b->name, strlen(b->name), identity), b->layout), cache->weights[i].bytes);
     }
-    sl_mem_free(cache->mem, buffer);
     cache->identity = identity;
-    return status;
+    return SL_OK;
 }
 
 /* ---- where everything lies ---- */
