@@ -58,7 +58,7 @@ static void body(sl_pass *pass, void *user, void *out)
 static void exact_of(const attending *a, double *out)
 {
     const int64_t d = a->d_head, kv = a->n_head_kv * d, n = a->n_past + a->n_tok;
-    double *k = malloc((size_t)(n * kv) * sizeof *k), *v = malloc((size_t)(n * kv) * sizeof *v), q[128];
+    double *k = malloc((size_t)(n * kv) * sizeof *k), *v = malloc((size_t)(n * kv) * sizeof *v), q[320];
     for (int64_t i = 0; i < n * kv; i += d) {
         ops_stored(a->cache, d, a->k + i, k + i);
         ops_stored(a->cache, d, a->v + i, v + i);
