@@ -40,7 +40,7 @@ void sl_encode_q8_0(const float *x, const float *weights, int64_t n, void *block
             const float a = sl_float(sl_bits(x[k]) & 0x7fffffffu);
             most = a > most ? a : most;
         }
-        const float d = most / 127.0f, inverse = d > 0.0f ? 1.0f / d : 0.0f;
+        const float d = most / 127.0f, inverse = d > 0x1p-128f ? 1.0f / d : 0.0f;      /* below: not finite, and what d becomes is 0 */
         sl_store_half(b->d, d);
         for (int k = 0; k < N; k++) {
             const float t = x[k] * inverse;     /* halves away from zero; the half added never rounds up to a whole number below 2^22 */

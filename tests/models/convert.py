@@ -229,12 +229,13 @@ def own_types():
 
 
 def own_q8_0_edges():
-    """Halves, zeros, signs, the largest and the smallest scales: as the library's own."""
+    """Halves, zeros, signs, the largest and the smallest scales: the bytes of the library's own quantizing."""
     config, drawn = make.llama(5, N_PLAIN + 6)
     row = np.zeros((64, 64), np.float32)
     row[0, :32] = np.arange(-16, 16) * np.float32(127 / 16) / 2       # multiples of a half of the scale
     row[1, :32], row[2, 0], row[3, 5], row[4, 7] = 1e-30, 60000, -1e-5, 3e-8
     row[5] = np.linspace(-1, 1, 64)
+    row[7, :16], row[8, :16], row[9, :16] = 1e-41, -3e-37, 1e-43      # scales whose inverse is not finite, or hardly
     row[6, ::2], row[6, 1::2] = 127, np.arange(32) + 0.5
     drawn['model.layers.0.self_attn.v_proj.weight'] = row[:32]
     make.save(SCRATCH / 'edges', config, drawn, llama3_files())

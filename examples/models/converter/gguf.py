@@ -35,9 +35,8 @@ def encode_q8_0(x):
     x = x.reshape(-1, BLOCK)
     d = np.abs(x).max(axis=1) / np.float32(127)
     with np.errstate(divide='ignore', over='ignore'):
-        inverse = np.where(d > 0, np.float32(1) / d, np.float32(0))
+        inverse = np.where(d > np.float32(2.0 ** -128), np.float32(1) / d, np.float32(0))      # below, the inverse is not finite, and the scale becomes 0
         half = d.astype('<f2')
-    inverse[np.isinf(inverse)] = 0              # numbers below any half: 0 like their scale
     t = x * inverse[:, None]
     blocks = np.empty(len(x), np.dtype([('d', '<f2'), ('q', 'i1', BLOCK)]))
     blocks['d'] = half
