@@ -123,9 +123,9 @@ void sl_queue_free(sl_queue *queue)
 static sl_status check_request(const sl_queue *queue, const sl_token *prompt, size_t n_ids, const sl_generate_options *o)
 {
     const sl_session *s = queue->session;
-    SL_TRY(sl_session_check_ids(s, prompt, n_ids));
     if (n_ids > s->sizes.n_ctx)
         return sl_fail(SL_ERR_FULL, "queue: a prompt of %zu tokens does not fit a context of %u", n_ids, s->sizes.n_ctx);
+    SL_TRY(sl_session_check_ids(s, prompt, n_ids));
     if (o->lookup)
         return sl_fail(SL_ERR_UNSUPPORTED, "queue: lookup is for one text alone");
     if (o->shift)

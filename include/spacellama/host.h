@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /** @file host.h
- *  What the program lends the library: memory, and a place for log lines. Both are optional. */
+ *  What the program lends the library: memory, a place for log lines, and one for what is written. */
 #ifndef SPACELLAMA_HOST_H
 #define SPACELLAMA_HOST_H
 
@@ -21,6 +21,9 @@ enum { SL_LOG_LIST(SL_LOG_ENUM_) SL_LOG_LAST_ = 4 };
 /** Receives one log line (no newline at its end; valid only during the call). May be called from any thread that is inside
  *  a call on the model, never from two at once. It must not call back into the library. Without it the library is silent. */
 typedef void (*sl_log_fn)(int32_t level, const char *line, void *user);
+
+/** Receives the next bytes of something that the library writes (a state, a quantized model), in their order; other than 0 ends the call with SL_ERR_IO. Called from the calling thread. */
+typedef int32_t (*sl_write_fn)(const void *data, uint64_t bytes, void *user);
 
 /** Memory of the host. Every byte that the library takes comes from here; NULL members mean the C library's memory. */
 typedef struct sl_allocator {

@@ -25,9 +25,6 @@ typedef struct sl_quantize_override {
     const char *type;       /**< "Q8_0", "F16", ...: a type that sl_quantize_target() names, or "keep" */
 } sl_quantize_override;
 
-/** Receives the file's bytes in order; other than 0 ends it with SL_ERR_IO. Called from the calling thread. */
-typedef int32_t (*sl_write_fn)(const void *data, size_t bytes, void *user);
-
 #define SL_QUANTIZE_PURE 1u     /**< every matrix takes the type that the mix is named for: no exceptions for some */
 
 /** How to quantize. Zero (or NULL) means the default. */

@@ -37,8 +37,6 @@ SL_API sl_status sl_state_save(const sl_session *session, uint32_t seq, const ch
  *  the disk fails in the middle, the sequences that were to be loaded are empty. Since 0.1. */
 SL_API sl_status sl_state_load(sl_session *session, uint32_t seq, const char *path, sl_state_info *info);
 
-/** Takes the next bytes of a state; other than 0 ends the call with SL_ERR_IO. */
-typedef int32_t (*sl_write_fn)(const void *data, uint64_t bytes, void *user);
 /** Gives up to `bytes` further bytes of a state and returns how many (a short count is asked again, 0 means the end), or a negative number on failure. */
 typedef int64_t (*sl_read_fn)(void *to, uint64_t bytes, void *user);
 

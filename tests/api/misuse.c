@@ -286,7 +286,7 @@ static void pictures(void **state)
 
 /* ---- quantizing ---- */
 
-static int32_t put_bytes(const void *data, size_t bytes, void *user) { return (void)data, (void)bytes, (void)user, 0; }
+static int32_t put_bytes(const void *data, uint64_t bytes, void *user) { return (void)data, (void)bytes, (void)user, 0; }
 
 static void quantizing(void **state)
 {
@@ -349,8 +349,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models), cmocka_unit_test(metadata), cmocka_unit_test(words), cmocka_unit_test(conversations), cmocka_unit_test(pictures), cmocka_unit_test(misuse_sessions),
-        cmocka_unit_test(misuse_sequences), cmocka_unit_test(misuse_embeddings), cmocka_unit_test(misuse_samplers), cmocka_unit_test(misuse_rows_of_logits), cmocka_unit_test(misuse_generating), cmocka_unit_test(misuse_states), cmocka_unit_test(quantizing),
-        cmocka_unit_test(misuse_importance), cmocka_unit_test(small_things), cmocka_unit_test(misuse_every_function),
+        cmocka_unit_test(misuse_sequences), cmocka_unit_test(misuse_embeddings), cmocka_unit_test(misuse_samplers), cmocka_unit_test(misuse_rows_of_logits), cmocka_unit_test(misuse_generating),
+        cmocka_unit_test(misuse_queues), cmocka_unit_test(misuse_states), cmocka_unit_test(quantizing), cmocka_unit_test(misuse_importance), cmocka_unit_test(small_things), cmocka_unit_test(misuse_every_function),
     };
     return cmocka_run_group_tests(tests, misuse_prepare, misuse_clean);
 }

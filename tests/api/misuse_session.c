@@ -112,6 +112,10 @@ void misuse_sequences(void **state)
     REFUSED(sl_seq_copy(s.session, 0, 1, SIZE_MAX), RANGE);
     REFUSED(sl_seq_keep(NULL, 0), ARGUMENT);
     REFUSED(sl_seq_keep(s.session, 3), RANGE);
+    REFUSED(sl_seq_shift(NULL, 0, 0, 0), ARGUMENT);
+    REFUSED(sl_seq_shift(s.session, 3, 0, 0), RANGE);
+    REFUSED(sl_seq_shift(s.session, 0, 0, 1), RANGE);
+    REFUSED(sl_seq_shift(s.session, 0, SIZE_MAX, SIZE_MAX), RANGE);
     misuse_done();
 }
 
@@ -263,6 +267,57 @@ void misuse_generating(void **state)
     misuse_done();
 }
 
+/* ---- requests ---- */
+
+void misuse_queues(void **state)
+{
+    (void)state;
+    sl_queue *queue = (sl_queue *)&s, *second = (sl_queue *)&s;
+    sl_queue_options o;
+    sl_queue_result result = SL_QUEUE_RESULT_INIT;
+    uint64_t id;
+    FINE(sl_queue_options_default(&o, sizeof o));
+    REFUSED(sl_queue_options_default(NULL, sizeof o), ARGUMENT);
+    REFUSED(sl_queue_options_default(&o, 0), ARGUMENT);
+    REFUSED(sl_queue_create(NULL, s.session, NULL), ARGUMENT);
+    REFUSED(sl_queue_create(&queue, NULL, NULL), ARGUMENT);
+    assert_null(queue);
+    o.first_seq = 3;
+    REFUSED(sl_queue_create(&queue, s.session, &o), RANGE);
+    o.first_seq = 1, o.n_seq = UINT32_MAX;
+    REFUSED(sl_queue_create(&queue, s.session, &o), RANGE);
+    FINE(sl_queue_create(&queue, s.session, NULL));
+    REFUSED(sl_queue_create(&second, s.session, NULL), STATE);
+    assert_null(second);
+    REFUSED(sl_session_eval(s.session, ids, 1, NULL, 0), STATE);
+    REFUSED(sl_seq_shift(s.session, 0, 0, 0), STATE);
+    REFUSED(sl_queue_submit(NULL, ids, 1, NULL, NULL, 0, &id), ARGUMENT);
+    REFUSED(sl_queue_submit(queue, NULL, 1, NULL, NULL, 0, &id), ARGUMENT);
+    REFUSED(sl_queue_submit(queue, ids, 0, NULL, NULL, 0, &id), ARGUMENT);
+    REFUSED(sl_queue_submit(queue, ids, SIZE_MAX, NULL, NULL, 0, &id), FULL);
+    REFUSED(sl_queue_submit(queue, &(sl_token) { N_VOCAB }, 1, NULL, NULL, 0, &id), RANGE);
+    REFUSED(sl_queue_submit(queue, ids, 1, NULL, NULL, 1, &id), ARGUMENT);
+    REFUSED(sl_queue_submit(queue, ids, 1, &(sl_generate_options) { .size = sizeof(sl_generate_options), .lookup = 1 }, NULL, 0, &id), UNSUPPORTED);
+    REFUSED(sl_queue_submit(queue, ids, 1, &(sl_generate_options) { .size = 3 }, NULL, 0, &id), ARGUMENT);
+    REFUSED(sl_queue_cancel(NULL, 1), ARGUMENT);
+    REFUSED(sl_queue_cancel(queue, 0), MISSING);
+    REFUSED(sl_queue_cancel(queue, UINT64_MAX), MISSING);
+    REFUSED(sl_queue_step(NULL), ARGUMENT);
+    FINE(sl_queue_step(queue));
+    REFUSED(sl_queue_run(NULL), ARGUMENT);
+    FINE(sl_queue_run(queue));
+    NEUTRAL(sl_queue_length(NULL), 0);
+    NEUTRAL(sl_queue_length(queue), 0);
+    REFUSED(sl_queue_take(NULL, &result), ARGUMENT);
+    REFUSED(sl_queue_take(queue, NULL), ARGUMENT);
+    REFUSED(sl_queue_take(queue, &(sl_queue_result) { .size = 0 }), ARGUMENT);
+    FINE(sl_queue_take(queue, &result));
+    assert_int_equal(result.id, 0);
+    sl_queue_free(queue);
+    HARMLESS(sl_queue_free(NULL));
+    misuse_done();
+}
+
 /* ---- states ---- */
 
 static int32_t put(const void *data, uint64_t bytes, void *user) { return (void)data, (void)bytes, (void)user, 0; }
@@ -299,7 +354,7 @@ void misuse_states(void **state)
 
 /* ---- importance ---- */
 
-static int32_t put_bytes(const void *data, size_t bytes, void *user) { return (void)data, (void)bytes, (void)user, 0; }
+static int32_t put_bytes(const void *data, uint64_t bytes, void *user) { return (void)data, (void)bytes, (void)user, 0; }
 
 void misuse_importance(void **state)
 {

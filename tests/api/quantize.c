@@ -30,7 +30,7 @@ static void check_status(sl_status got, sl_status wanted, const char *call, int 
 /* What a callback was given; it may fail at a call. */
 typedef struct written { unsigned char *data; size_t size, room, calls, fail_at; } written;
 
-static int32_t collect(const void *data, size_t bytes, void *user)
+static int32_t collect(const void *data, uint64_t bytes, void *user)
 {
     written *w = user;
     if (++w->calls == w->fail_at)

@@ -127,7 +127,7 @@ static sl_status in_sampler_allocator(void *x)
 }
 
 static size_t n_written;
-static int32_t count(const void *data, size_t bytes, void *user) { return (void)data, (void)user, n_written += bytes, 0; }
+static int32_t count(const void *data, uint64_t bytes, void *user) { return (void)data, (void)user, n_written += bytes, 0; }
 static sl_status quantize(const sl_source *source, const sl_quantize_options *o, sl_quantize_result *r)
 {
     n_written = 0;

@@ -40,6 +40,7 @@ void misuse_embeddings(void **state);
 void misuse_samplers(void **state);
 void misuse_rows_of_logits(void **state);
 void misuse_generating(void **state);
+void misuse_queues(void **state);
 void misuse_states(void **state);
 void misuse_importance(void **state);
 
