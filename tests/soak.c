@@ -15,6 +15,7 @@
 #include "counting.h"
 #include "mllama_build.h"
 #include "random.h"
+#include "sanitized.h"
 #include "tiny.h"
 
 enum { N_SEQ = 6, N_CTX = 200, N_SHARED = 640, MOST_VOCAB = 300, MOST_RUN = 40, N_IMAGES = 4, MOST_SEEN = 8, STATE_BYTES = 4 << 20 };
@@ -440,5 +441,9 @@ int main(int argc, char **argv)
     char old[80];
     snprintf(old, sizeof old, "%s.old", state_path);
     (void)unlink(state_path), (void)unlink(old);
+#ifdef SANITIZED        /* which keeps what was freed for a while */
+    return 0;
+#else
     return early && late > early + (4u << 20);
+#endif
 }
