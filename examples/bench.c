@@ -56,8 +56,8 @@ sl_tensor_info tensor_at(const sl_model *model, size_t i)
     return t;
 }
 
-/* A token reads every tensor of every layer, of the experts those that were chosen, and the output matrix, which may be that of the embedding. Keys and values of
- * pictures are made once, with the picture. */
+/* A token reads every tensor of every layer, of the experts those that were chosen, its row of the embedding, and the output matrix, which may be the embedding.
+ * Keys and values of pictures are made once, with the picture. */
 static struct cost count_cost(const sl_model *model, const sl_model_info *info)
 {
     struct cost c = { 0 };
@@ -73,7 +73,10 @@ static struct cost count_cost(const sl_model *model, const sl_model_info *info)
     for (size_t i = 0; i < n; i++) {
         const sl_tensor_info t = tensor_at(model, i);
         const long l = layer_of(t.name);
-        embedding = strcmp(t.name, "token_embd.weight") == 0 ? (double)t.bytes : embedding;
+        if (strcmp(t.name, "token_embd.weight") == 0) {
+            embedding = (double)t.bytes;
+            c.bytes += embedding / (double)t.dims[1];
+        }
         output = strcmp(t.name, "output.weight") == 0 ? (double)t.bytes : output;
         if (l < 0 || l >= (long)info->n_layer || strstr(t.name, ".cross_attn_k_proj.") || strstr(t.name, ".cross_attn_v_proj."))
             continue;
@@ -343,7 +346,8 @@ int main(int argc, char **argv)
     struct bench b = { .n_prompt = 512, .n_decode = 128, .rounds = 3, .info = { sizeof b.info } };
     const struct option options[] = {
         { "-m", "FILE", "the model, or the first file of one", OPTION_TEXT, &b.s.model },
-        { "--shape", "NAME", "made-up weights instead: llama-3.2-1b, llama-3.2-3b, llama-3.1-8b, llama-3.2-11b-vision, tiny, tiny-vision", OPTION_TEXT, &b.shape },
+        { "--shape", "NAME", "made-up weights instead: llama-3.2-1b, llama-3.2-3b, llama-3.1-8b, llama-3.2-11b-vision, llama-4-scout, tiny, tiny-vision, tiny-mixture, "
+          "tiny-llama4", OPTION_TEXT, &b.shape },
         { "--type", "NAME", "of made-up weights: Q4_K_M (default), Q8_0, Q4_0, Q6_K, F16, ...", OPTION_TEXT, &b.type },
         { "--layers", "N", "of made-up weights: only so many layers, and of an encoder's in proportion (all)", OPTION_WHOLE, &b.n_layers, 1, 1000 },
         { "-p", "N", "tokens of a prompt (512)", OPTION_WHOLE, &b.n_prompt, 1, SL_LIMIT_CONTEXT / 2 },

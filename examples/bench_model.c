@@ -30,17 +30,30 @@ static const struct mix { const char *name, *most, *more; } mixes[] = { { "Q4_K_
 struct vision { uint32_t first, step, width, n_ff, n_head, n_local, n_global, side, patch, tiles, n_kept; int32_t kept[5]; };
 static const struct vision vision_11b = { 3, 5, 1280, 5120, 16, 32, 8, 560, 14, 4, 5, { 3, 7, 15, 23, 30 } }, vision_tiny = { 1, 2, 160, 320, 4, 2, 1, 56, 14, 4, 2, { 0, 1 } };
 
-static const struct shape { const char *name; uint32_t n_embd, n_layer, n_head, n_head_kv, n_ff, n_vocab; int tied; const struct vision *vision; } shapes[] = {
-    { "llama-3.2-1b", 2048, 16, 32, 8, 8192, 128256, 1, NULL },
-    { "llama-3.2-3b", 3072, 28, 24, 8, 8192, 128256, 1, NULL },
-    { "llama-3.1-8b", 4096, 32, 32, 8, 14336, 128256, 0, NULL },
-    { "llama-3.2-11b-vision", 4096, 40, 32, 8, 14336, 128256, 0, &vision_11b },
-    { "tiny", 256, 2, 4, 2, 512, 1024, 1, NULL },
-    { "tiny-vision", 256, 4, 4, 2, 512, 1024, 0, &vision_tiny },
+/* Experts in place of the dense part of every layer; beside them, in llama4, one that is always used. */
+struct mixture { uint32_t n, n_used, n_ff; int shared; };
+static const struct mixture mixture_scout = { 16, 1, 8192, 1 }, mixture_tiny4 = { 4, 1, 512, 1 }, mixture_tiny = { 4, 2, 512, 0 };
+
+static const struct shape {
+    const char *name, *arch;
+    uint32_t n_embd, n_layer, n_head, n_head_kv, n_ff, n_vocab;
+    int tied;
+    const struct vision *vision;
+    const struct mixture *mixture;
+} shapes[] = {
+    { "llama-3.2-1b", "llama", 2048, 16, 32, 8, 8192, 128256, 1, NULL, NULL },
+    { "llama-3.2-3b", "llama", 3072, 28, 24, 8, 8192, 128256, 1, NULL, NULL },
+    { "llama-3.1-8b", "llama", 4096, 32, 32, 8, 14336, 128256, 0, NULL, NULL },
+    { "llama-3.2-11b-vision", "mllama", 4096, 40, 32, 8, 14336, 128256, 0, &vision_11b, NULL },
+    { "llama-4-scout", "llama4", 5120, 48, 40, 8, 16384, 202048, 0, NULL, &mixture_scout },
+    { "tiny", "llama", 256, 2, 4, 2, 512, 1024, 1, NULL, NULL },
+    { "tiny-vision", "mllama", 256, 4, 4, 2, 512, 1024, 0, &vision_tiny, NULL },
+    { "tiny-mixture", "llama", 256, 2, 4, 2, 512, 1024, 0, NULL, &mixture_tiny },
+    { "tiny-llama4", "llama4", 256, 4, 4, 2, 1024, 1024, 0, NULL, &mixture_tiny4 },
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds, N_MIXES = sizeof mixes / sizeof *mixes, N_SHAPES = sizeof shapes / sizeof *shapes };
 
-const char *made_shapes(void) { return "llama-3.2-1b, llama-3.2-3b, llama-3.1-8b, llama-3.2-11b-vision"; }
+const char *made_shapes(void) { return "llama-3.2-1b, llama-3.2-3b, llama-3.1-8b, llama-3.2-11b-vision, llama-4-scout"; }
 
 static const struct kind *find_kind(const char *name)
 {
@@ -178,7 +191,7 @@ static void add_tensor(struct made_model *m, const struct kind *kind, uint64_t d
     uint64_t n = 1;
     while (t->n_dims < 4 && t->dims[t->n_dims])
         n *= t->dims[t->n_dims++];
-    const double n_in = (double)(t->n_dims > 1 ? n / t->dims[t->n_dims - 1] : n);
+    const double n_in = (double)(t->n_dims == 3 ? d0 : t->n_dims > 1 ? n / t->dims[t->n_dims - 1] : n);    /* 3: a matrix for each expert */
     t->pattern = find_pattern(m, kind ? kind : find_kind("F32"), 1 / root(n_in), !kind);
     t->bytes = n / t->pattern->kind->values * t->pattern->kind->bytes;
 }
@@ -195,6 +208,15 @@ static const struct kind *matrix_kind(const struct made_model *m, int l, int gro
 
 static int sees(const struct vision *v, uint32_t l) { return v && l >= v->first && (l - v->first) % v->step == 0; }
 
+/* Gate, up and down matrices of layer l; n: so many of each, 0: one. */
+static void add_gated(struct made_model *m, uint32_t l, const char *suffix, uint64_t n_ff, uint64_t n)
+{
+    const uint64_t n_embd = m->shape->n_embd;
+    add_tensor(m, matrix_kind(m, (int)l, 0), n_embd, n_ff, n, 0, "blk.%u.ffn_gate%s.weight", l, suffix);
+    add_tensor(m, matrix_kind(m, (int)l, 0), n_embd, n_ff, n, 0, "blk.%u.ffn_up%s.weight", l, suffix);
+    add_tensor(m, matrix_kind(m, (int)l, 1), n_ff, n_embd, n, 0, "blk.%u.ffn_down%s.weight", l, suffix);
+}
+
 static void add_text(struct made_model *m)
 {
     const struct shape *s = m->shape;
@@ -206,8 +228,7 @@ static void add_text(struct made_model *m)
     for (uint32_t i = 0; i < s->n_layer; i++) {
         const struct { const char *name, *cross; uint64_t n_in, n_out; int grows; } rows[] = {
             { "attn_q", "cross_attn_q_proj", n, n, 0 }, { "attn_k", "cross_attn_k_proj", n, n_kv, 0 }, { "attn_v", "cross_attn_v_proj", n, n_kv, 1 },
-            { "attn_output", "cross_attn_o_proj", n, n, 0 }, { "ffn_gate", "ffn_gate", n, s->n_ff, 0 }, { "ffn_up", "ffn_up", n, s->n_ff, 0 },
-            { "ffn_down", "ffn_down", s->n_ff, n, 1 },
+            { "attn_output", "cross_attn_o_proj", n, n, 0 },
         };
         const int cross = sees(s->vision, i);
         add_tensor(m, NULL, n, 0, 0, 0, "blk.%u.attn_norm.weight", i);
@@ -217,6 +238,14 @@ static void add_text(struct made_model *m)
         for (int k = 0; k < 2 && cross; k++) {
             add_tensor(m, NULL, d, 0, 0, 0, "blk.%u.cross_attn_%s_norm.weight", i, k ? "k" : "q");
             add_tensor(m, NULL, 1, 0, 0, 0, "blk.%u.cross_attn_%s_gate", i, k ? "mlp" : "attn");
+        }
+        if (!s->mixture)
+            add_gated(m, i, "", s->n_ff, 0);
+        else {
+            add_tensor(m, find_kind("F32"), n, s->mixture->n, 0, 0, "blk.%u.ffn_gate_inp.weight", i);
+            add_gated(m, i, "_exps", s->mixture->n_ff, s->mixture->n);
+            if (s->mixture->shared)
+                add_gated(m, i, "_shexp", s->mixture->n_ff, 0);
         }
     }
 }
@@ -316,7 +345,7 @@ static void put_text(struct made_model *m, const char *text)
 static void put_key(struct made_model *m, const char *key, unsigned type)
 {
     char name[96];
-    snprintf(name, sizeof name, "%s%s", *key == '.' ? m->shape->vision ? "mllama" : "llama" : "", key);
+    snprintf(name, sizeof name, "%s%s", *key == '.' ? m->shape->arch : "", key);
     put_text(m, name);
     put(m, type, 4);
     m->n_keys++;
@@ -355,6 +384,15 @@ static void put_vision_keys(struct made_model *m)
     put_array(m, ".vision.intermediate_layers_indices", META_I32, v->n_kept);
     for (uint32_t i = 0; i < v->n_kept; i++)
         put(m, (uint32_t)v->kept[i], 4);
+}
+
+static void put_mixture_keys(struct made_model *m)
+{
+    const struct mixture *x = m->shape->mixture;
+    const struct number rows[] = {
+        { ".expert_count", x->n }, { ".expert_used_count", x->n_used }, { ".expert_feed_forward_length", x->n_ff }, { ".interleave_moe_layer_step", 1 },
+    };
+    put_numbers(m, rows, x->shared ? 4 : 2);
 }
 
 /* The i-th piece of the vocabulary and its kind: three special ones, the bytes, numbers in hexadecimal, and last what Llama 3 calls its own. */
@@ -404,7 +442,7 @@ static void put_head(struct made_model *m)
     put(m, m->n_tensors, 8);
     put(m, 0, 8);                   /* keys: known at the end */
     put_key(m, "general.architecture", META_STRING);
-    put_text(m, s->vision ? "mllama" : "llama");
+    put_text(m, s->arch);
     put_key(m, "general.name", META_STRING);
     put_text(m, m->name);
     put_numbers(m, rows, sizeof rows / sizeof *rows);
@@ -412,6 +450,8 @@ static void put_head(struct made_model *m)
     put_float(m, 1e-5f);
     put_key(m, ".rope.freq_base", META_F32);
     put_float(m, 5e5f);
+    if (s->mixture)
+        put_mixture_keys(m);
     if (s->vision)
         put_vision_keys(m);
     put_vocabulary(m);

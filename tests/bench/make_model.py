@@ -16,8 +16,16 @@ SHAPES = {  # n_embd, n_layer, n_head, n_head_kv, n_ff, n_vocab, tied
     "llama-3.2-3b": (3072, 28, 24, 8, 8192, 128256, True),
     "llama-3.1-8b": (4096, 32, 32, 8, 14336, 128256, False),
     "llama-3.2-11b-vision": (4096, 40, 32, 8, 14336, 128256, False),
+    "llama-4-scout": (5120, 48, 40, 8, 16384, 202048, False),
     "tiny": (256, 2, 4, 2, 512, 1024, True),
     "tiny-vision": (256, 4, 4, 2, 512, 1024, False),
+    "tiny-mixture": (256, 2, 4, 2, 512, 1024, False),
+    "tiny-llama4": (256, 4, 4, 2, 1024, 1024, False),
+}
+MIXTURES = {  # experts in place of the dense part: how many, chosen, n_ff, one that is always used (llama4)
+    "llama-4-scout": (16, 1, 8192, True),
+    "tiny-mixture": (4, 2, 512, False),
+    "tiny-llama4": (4, 1, 512, True),
 }
 VISION = {  # cross-attention layers; width, n_ff, heads, local layers, global layers, tile, patch, tiles, kept layer inputs
     "llama-3.2-11b-vision": (range(3, 40, 5), 1280, 5120, 16, 32, 8, 560, 14, 4, (3, 7, 15, 23, 30)),
@@ -35,11 +43,11 @@ def type_of(name, layer, n_layer, mix):
     if mix != "Q4_K_M":
         return mix
     more = layer is None or layer < n_layer // 8 or layer >= 7 * n_layer // 8 or (layer - n_layer // 8) % 3 == 2
-    return "Q6_K" if layer is None or (name in ("attn_v", "ffn_down") and more) else "Q4_K"
+    return "Q6_K" if layer is None or (name.startswith(("attn_v", "ffn_down")) and more) else "Q4_K"
 
 
 def random_rows(rng, kind, n_in, n_out):
-    """Bytes of n_out rows; values have a deviation of roughly 1 / sqrt(n_in)."""
+    """Bytes of n_out rows of n_in; values have a deviation of roughly 1 / sqrt(n_in)."""
     _, elements, size, scales, largest = TYPES[kind]
     deviation = n_in ** -0.5
     if kind in ("F32", "F16"):
@@ -99,14 +107,19 @@ def main():
     n_embd, n_layer, n_head, n_kv, n_ff, n_vocab, tied = SHAPES[a.shape]
     d = n_embd // n_head
     vision = a.shape in VISION
-    arch = "mllama" if vision else "llama"
+    experts, used, n_ff_expert, shared = MIXTURES.get(a.shape, (0, 0, 0, False))
+    arch = "mllama" if vision else "llama4" if shared else "llama"
     tensors = [("token_embd.weight", type_of("token_embd", None, n_layer, a.type), (n_embd, n_vocab + 8 * vision)), ("output_norm.weight", None, (n_embd,))]
     if not tied:
         tensors.append(("output.weight", type_of("output", None, n_layer, a.type), (n_embd, n_vocab)))
     for i in range(n_layer):
         tensors += [(f"blk.{i}.attn_norm.weight", None, (n_embd,)), (f"blk.{i}.ffn_norm.weight", None, (n_embd,))]
-        for name, shape in (("attn_q", (n_embd, n_embd)), ("attn_k", (n_embd, n_kv * d)), ("attn_v", (n_embd, n_kv * d)), ("attn_output", (n_embd, n_embd)),
-                            ("ffn_gate", (n_embd, n_ff)), ("ffn_up", (n_embd, n_ff)), ("ffn_down", (n_ff, n_embd))):
+        rows = [("attn_q", (n_embd, n_embd)), ("attn_k", (n_embd, n_kv * d)), ("attn_v", (n_embd, n_kv * d)), ("attn_output", (n_embd, n_embd))]
+        if experts:
+            tensors.append((f"blk.{i}.ffn_gate_inp.weight", "F32", (n_embd, experts)))
+        for suffix, ff, many in [("_exps", n_ff_expert, (experts,)), ("_shexp", n_ff_expert, ())][:1 + shared] if experts else [("", n_ff, ())]:
+            rows += [("ffn_gate" + suffix, (n_embd, ff, *many)), ("ffn_up" + suffix, (n_embd, ff, *many)), ("ffn_down" + suffix, (ff, n_embd, *many))]
+        for name, shape in rows:
             kind = type_of(name, i, n_layer, a.type)
             if vision and i in VISION[a.shape][0] and name.startswith("attn_"):
                 name = f"cross_attn_{name[5]}_proj"
@@ -120,6 +133,9 @@ def main():
     for key, value in (("context_length", 131072), ("embedding_length", n_embd), ("block_count", n_layer), ("feed_forward_length", n_ff),
                        ("attention.head_count", n_head), ("attention.head_count_kv", n_kv)):
         kv.append((f"{arch}." + key, 4, struct.pack("<I", value)))
+    if experts:
+        numbers = [("expert_count", experts), ("expert_used_count", used), ("expert_feed_forward_length", n_ff_expert), ("interleave_moe_layer_step", 1)]
+        kv += [(f"{arch}." + key, 4, struct.pack("<I", value)) for key, value in numbers[:4 if shared else 2]]
     kv += [(f"{arch}.attention.layer_norm_rms_epsilon", 6, struct.pack("<f", 1e-5)), (f"{arch}.rope.freq_base", 6, struct.pack("<f", 5e5)),
            ("tokenizer.ggml.model", 8, text("llama"))]
     control = LLAMA3_TOKENS if vision else []
@@ -150,7 +166,8 @@ def main():
                 f.write(np.ones(shape, "<f4").tobytes())
                 f.write(bytes(-f.tell() % 32))
                 continue
-            n_in, n_out = int(np.prod(shape[:max(1, len(shape) - 1)])), shape[-1] if len(shape) > 1 else 1
+            n_in = shape[0] if "_exps." in name else int(np.prod(shape[:max(1, len(shape) - 1)]))
+            n_out = int(np.prod(shape)) // n_in
             step = max(1, min(4096, 2 ** 25 // n_in))
             for first in range(0, n_out, step):
                 f.write(random_rows(rng, kind, n_in, min(step, n_out - first)))
