@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* generate.c - from prompt to text: the loop of choosing, showing (shown.c) and computing tokens. Everything that takes memory happens before the session changes. */
-#include "arith.h"
 #include "lookup.h"
 #include "params.h"
 #include "platform.h"
@@ -88,13 +87,9 @@ static sl_status compute_prompt(struct run *run, const sl_token *prompt, size_t 
 
 /* ---- tokens ---- */
 
-/* What stands for a picture is never chosen: there is no picture that it could stand for. */
 static sl_status choose(struct run *run, sl_token *id)
 {
-    float *logits = run->logits + run->row * run->n_vocab;
-    if (run->image >= 0 && (uint32_t)run->image < run->n_vocab)
-        logits[run->image] = sl_float(0xff800000u);      /* -inf */
-    SL_TRY(run->options.sampler ? sl_sampler_sample(run->options.sampler, logits, id) : sl_sample_greedy(logits, run->n_vocab, id));
+    SL_TRY(sl_sample_next(run->options.sampler, run->logits + run->row * run->n_vocab, run->n_vocab, run->image, id));
     if (!run->result.n_tokens++) {
         run->result.prompt_ns = sl_clock_ns() - run->start_ns;
         run->start_ns += run->result.prompt_ns;
@@ -120,7 +115,7 @@ static sl_status compute_token(struct run *run, sl_token id)
     if (run->options.max_tokens && most > run->options.max_tokens - run->result.n_tokens)
         most = run->options.max_tokens - run->result.n_tokens;
     run->n_drafts = most ? sl_lookup(sl_session_tokens(run->session), run->length, id, run->n_vocab, most, run->drafts) : 0;
-    for (size_t i = 0; i < run->n_drafts; i++)      /* nor expected */
+    for (size_t i = 0; i < run->n_drafts; i++)      /* pictures are not expected, as they are never chosen */
         if (run->drafts[i] == run->image)
             run->n_drafts = i;
     run->row = 0;

@@ -290,13 +290,13 @@ static sl_status compute(sl_queue *queue, size_t first, size_t n)
 }
 
 /* Chooses a request's next token and shows it. *finish: SL_UNFINISHED, or why it has ended. */
-static sl_status choose(sl_queue *queue, sl_request *r, const float *logits, uint32_t *finish)
+static sl_status choose(sl_queue *queue, sl_request *r, float *logits, uint32_t *finish)
 {
     const sl_session *s = queue->session;
     sl_token id;
     if (r->sampler && !r->result.n_tokens)
         sl_sampler_follow(r->sampler, r->tokens, r->n_known);
-    SL_TRY(r->sampler ? sl_sampler_sample(r->sampler, logits, &id) : sl_sample_greedy(logits, s->model->hp.n_vocab, &id));
+    SL_TRY(sl_sample_next(r->sampler, logits, s->model->hp.n_vocab, s->model->hp.vision.token, &id));
     if (!r->result.n_tokens++)
         r->result.prompt_ns = lap(r);
     if (sl_token_is_end(s->model, id)) {
@@ -310,8 +310,6 @@ static sl_status choose(sl_queue *queue, sl_request *r, const float *logits, uin
         *finish = SL_FINISH_FULL;
     if (*finish != SL_UNFINISHED)
         return SL_OK;
-    if (is_picture(queue, id) && !sl_pictures_waiting(&s->pictures, r->seq))
-        return sl_fail(SL_ERR_STATE, "queue: the model chose an image token, and there is no picture for it");
     r->tokens[r->n_known++] = id;
     return SL_OK;
 }
@@ -319,7 +317,7 @@ static sl_status choose(sl_queue *queue, sl_request *r, const float *logits, uin
 /* After a pass over rows [first, first + n). */
 static void follow(sl_queue *queue, size_t first, size_t n)
 {
-    const float *logits = queue->logits;
+    float *logits = queue->logits;
     for (size_t i = first; i < first + n; i++) {
         sl_request *r = queue->rows[i];
         const int complete = completes(r);

@@ -249,6 +249,13 @@ sl_status sl_sampler_sample(sl_sampler *sampler, const float *logits, sl_token *
     return status;
 }
 
+sl_status sl_sample_next(sl_sampler *sampler, float *logits, uint32_t n_vocab, sl_token image, sl_token *id)
+{
+    if (image >= 0 && (uint32_t)image < n_vocab)
+        logits[image] = sl_float(0xff800000u);      /* -inf */
+    return sampler ? sl_sampler_sample(sampler, logits, id) : sl_sample_greedy(logits, n_vocab, id);
+}
+
 static sl_status list(sl_sampler *sampler, const float *logits, sl_token *ids, float *probs, size_t capacity, size_t *n)
 {
     struct candidates c;
