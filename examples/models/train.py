@@ -111,9 +111,19 @@ def pad(rows, filling):
     return ids, mine
 
 
-def ask_evenly(rng, content):
-    """As panels.make_question, but the rarer classes of questions, which are learnt more slowly, come more often."""
-    return panels.pick(rng, (panels.ask_reading,) * 5 + (panels.ask_absent,) * 2 + (panels.ask_where, panels.ask_what) * 2)(rng, content)
+def ask_absent_alike(rng, content):
+    """Asks for an instrument that is not there, but another of its kind is."""
+    shown = [one[0] for one in content if one]
+    which = panels.pick(rng, [w for w in range(len(panels.INSTRUMENTS)) if w not in shown and KIND[w] in KIND[shown]])
+    return panels.pick(rng, panels.QUESTIONS[panels.INSTRUMENTS[which][0]]).format(panels.INSTRUMENTS[which][2]), panels.ABSENT, 'absent'
+
+
+def ask_hard(rng, content):
+    """As panels.make_question, but what is learnt more slowly comes more often: absent ones, places, and instruments of a kind that the panel has several of."""
+    ask = panels.pick(rng, (panels.ask_reading,) * 4 + (panels.ask_absent, ask_absent_alike, ask_absent_alike) + (panels.ask_where,) * 3 + (panels.ask_what,))
+    kinds = [KIND[one[0]] if one else -1 for one in content]
+    alike = [one if one and kinds.count(kind) > 1 else None for one, kind in zip(content, kinds)]
+    return ask(rng, alike if any(alike) and ask in (panels.ask_reading, panels.ask_where) and rng.random() < 0.6 else content)
 
 
 class Texts:
@@ -133,7 +143,7 @@ class Texts:
         rows = []
         for i in range(n):
             text, facts = handbook.make_passage(self.rng, int(self.rng.integers(len(handbook.PROCEDURES))))
-            turns = [handbook.make_question(self.rng, facts, 0.2)[:2] for _ in range(3 if i % 4 else 1)]
+            turns = [handbook.make_question(self.rng, facts, 0.3)[:2] for _ in range(3 if i % 4 else 1)]
             if i % 12 == 1:
                 ids = [self.tokenizer.id['<|begin_of_text|>'], *self.tokenizer.encode(text), self.tokenizer.id['<|end_of_text|>']]
                 rows.append((ids, [0] + [1] * (len(ids) - 1)))
@@ -223,7 +233,7 @@ def learn(rank, args, model, helpers, tokenizer, runs):
             group['lr'] = args.rate * schedule(share)
         pictures, contents = (torch.from_numpy(a) for a in panel_pool.draw(n))
         asked, few = args.asked or n, (args.asked or n) // 4
-        parts = {'panel': [t.to(device) for t in texts.about_panels(contents[:asked].repeat_interleave(args.questions, 0), ask_evenly)],
+        parts = {'panel': [t.to(device) for t in texts.about_panels(contents[:asked].repeat_interleave(args.questions, 0), ask_hard)],
                  'describe': [t.to(device) for t in texts.about_panels(contents[:few], panels.describe)], 'book': [t.to(device) for t in texts.from_handbook(args.passages)]}
         with torch.autocast(device.type, torch.bfloat16):
             vectors = model.look(pictures.to(device))
