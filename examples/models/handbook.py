@@ -94,11 +94,11 @@ def make_passage(rng, number):
     return passage(title, [word(pick(rng, WORDINGS[facts[i][0]][0]), *facts[i][1:]) for i in order]), facts
 
 
-def make_question(rng, facts, missing=0.125):
-    """Question, answer and class; a share of `missing` asks for what the passage does not tell."""
+def make_question(rng, facts, missing=0.125, alike=0.5):
+    """Question, answer and class; a share of `missing` asks for what the passage does not tell, of them a share of `alike` for a kind of fact that is in it."""
     if rng.random() < missing:
         told = {(kind, what) for kind, what, _ in facts}
-        kinds = {kind for kind, _, _ in facts} if rng.random() < 0.5 else WORDINGS
+        kinds = {kind for kind, _, _ in facts} if rng.random() < alike else WORDINGS
         kind, what = pick(rng, [(k, w) for _, others in PROCEDURES for k, w, _ in others if (k, w) not in told and k in kinds])
         return word(pick(rng, WORDINGS[kind][1]), what), MISSING, 'missing'
     kind, what, value = pick(rng, facts)

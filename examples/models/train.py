@@ -143,7 +143,7 @@ class Texts:
         rows = []
         for i in range(n):
             text, facts = handbook.make_passage(self.rng, int(self.rng.integers(len(handbook.PROCEDURES))))
-            turns = [handbook.make_question(self.rng, facts, 0.3)[:2] for _ in range(3 if i % 4 else 1)]
+            turns = [handbook.make_question(self.rng, facts, 0.4, 0.8)[:2] for _ in range(3 if i % 4 else 1)]
             if i % 12 == 1:
                 ids = [self.tokenizer.id['<|begin_of_text|>'], *self.tokenizer.encode(text), self.tokenizer.id['<|end_of_text|>']]
                 rows.append((ids, [0] + [1] * (len(ids) - 1)))
