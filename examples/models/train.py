@@ -70,18 +70,21 @@ def schedule(share, warm=0.02, least=0.03):
 
 
 def see(args, model, runs):
-    rng = np.random.default_rng(args.seed)
+    rng, device = np.random.default_rng(args.seed), torch.device(args.device)
+    torch.set_num_threads(args.threads)
     panel_pool = pool.Pool(runs / 'pool', 24576, args.seed, args.uses, args.workers, rng)
-    held = [torch.from_numpy(a) for a in pool.render('validation', 1, 0, 256)]
-    helpers = Helpers(model.sizes['text']['width'])
+    held = [torch.from_numpy(a).to(device) for a in pool.render('validation', 1, 0, 256)]
+    helpers = Helpers(model.sizes['text']['width']).to(device)
+    model.to(device)
     weights = [*model.vision_model.parameters(), *model.multi_modal_projector.parameters(), *helpers.parameters()]
     optimiser = torch.optim.AdamW(weights, lr=args.rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
-    start, step, mean, saved = time.time(), 0, None, time.time()
+    start = saved = time.time()
+    step, mean = 0, None
     while (share := (time.time() - start) / (60 * args.minutes)) < 1:
         for group in optimiser.param_groups:
             group['lr'] = args.rate * schedule(share)
-        pictures, contents = (torch.from_numpy(a) for a in panel_pool.draw(args.batch))
-        with torch.autocast('cpu', torch.bfloat16):
+        pictures, contents = (torch.from_numpy(a).to(device) for a in panel_pool.draw(args.batch))
+        with torch.autocast(device.type, torch.bfloat16):
             vectors = model.look(pictures)
         loss, _ = helpers(vectors, contents)
         loss.backward()
@@ -91,7 +94,7 @@ def see(args, model, runs):
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         step += 1
         if step % 50 == 0:
-            with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
                 held_loss, right = helpers(model.look(held[0]), held[1])
             print(f'{time.time() - start:5.0f} s, step {step}, {step * args.batch / (time.time() - start):.0f}/s, rendered {panel_pool.rendered}, loss {mean:.3f}, held {held_loss:.3f}: '
                   + ', '.join(f'{k} {v:.3f}' for k, v in right.items()), flush=True)
@@ -287,7 +290,6 @@ def main():
     options.add_argument('--start', type=pathlib.Path, help='what to start from: a GGUF file, or a folder in the form of Hugging Face')
     options.add_argument('--runs', type=pathlib.Path, default=HERE / 'runs')
     args = options.parse_args()
-    torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.runs.mkdir(exist_ok=True)
     vocabulary = args.runs / 'tokenizer.json'
@@ -299,7 +301,7 @@ def main():
     if args.start:
         model, tokenizer = checkpoint.read_folder(args.start) if args.start.is_dir() else starting.read_gguf(args.start)
     elif args.stage == 'learn' and not args.resume and (args.runs / 'see.pt').exists():
-        state = torch.load(args.runs / 'see.pt', weights_only=False)
+        state = torch.load(args.runs / 'see.pt', map_location='cpu', weights_only=False)
         model.load_state_dict({k: v for k, v in state['model'].items() if not k.startswith('language_model')}, strict=False)
         helpers.load_state_dict(state['helpers'])
     if args.stage == 'see':
