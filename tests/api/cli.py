@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Runs the example programs as people do: cli.py own|fixtures FOLDER TINY.gguf
 
-FOLDER holds the programs; TINY.gguf is the model of the demo. `own` needs nothing else; `fixtures` needs the reference data that
+FOLDER holds the programs; TINY.gguf is a model of random weights. `own` needs nothing else; `fixtures` needs the reference data that
 SL_FIXTURES names, and ends with 77 (skipped) without it. Every function whose name begins with own_ or fixtures_ is one test.
 """
 import json

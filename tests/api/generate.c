@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* generate.c - sl_generate on the model of the demo (its path stands in SL_TINY): ends of every kind, stop strings anywhere in the text,
+/* generate.c - sl_generate on a model of random weights (its path stands in SL_TINY): ends of every kind, stop strings anywhere in the text,
  * and what is left in the session. Its words are random, so each expectation is made from a run without the thing that is tested. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sampler.c - samplers on the model of the demo (its path stands in SL_TINY), as a program uses them: breakers by text, a history that is the session's
+/* sampler.c - samplers on a model of random weights (its path stands in SL_TINY), as a program uses them: breakers by text, a history that is the session's
  * timeline, drafts that change nothing, and log-probabilities through a step of the program. */
 #include <setjmp.h>
 #include <stdarg.h>

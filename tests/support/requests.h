@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* requests.h - what the tests of queues share: the model of the demo (its path stands in SL_TINY), sessions of N_CTX positions, what a text shows. */
+/* requests.h - what the tests of queues share: a model of random weights (its path stands in SL_TINY), sessions of N_CTX positions, what a text shows. */
 #ifndef SL_TESTS_REQUESTS_H
 #define SL_TESTS_REQUESTS_H
 
