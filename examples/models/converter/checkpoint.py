@@ -57,12 +57,11 @@ def parse_json(data, where):
 def read_file(path, most=MAX_JSON_BYTES):
     try:
         with open(path, 'rb') as file:
-            data = file.read(most + 1)
+            if os.fstat(file.fileno()).st_size > most:
+                raise Refused(f'{path}: more than {most} bytes')
+            return file.read()
     except OSError as error:
         raise Refused(f'{path}: {error.strerror}') from None
-    if len(data) > most:
-        raise Refused(f'{path}: more than {most} bytes')
-    return data
 
 
 def read_json(path):
