@@ -71,8 +71,10 @@ static struct ids encode_all(const sl_model *model, const struct settings *s, co
                 fail("memory: no room for %zu tokens", room);
             all.ids = grown;
         }
-        if (!all.lengths[i])
+        if (!all.lengths[i]) {
+            free(ids);
             fail("text %zu: no tokens", i + 1);
+        }
         memcpy(all.ids + all.n, ids, all.lengths[i] * sizeof *ids);
         free(ids);
         all.n += all.lengths[i];

@@ -65,8 +65,9 @@ static sl_status bind_scale(sl_loader *loader, sl_weight *w, int device)
     return note(loader, t, part, device, NULL, &w->scale);
 }
 
-/* Where a layer's tensors are called "<prefix>.<index>.", and the device they go to; prefix NULL: names as they are. */
-typedef struct place { const char *prefix; int index, device; } place;
+/* Where a layer's tensors are called "<prefix>.<index>.", and the device they go to; prefix NULL: names as they are. layer: of
+ * the text, whose sizes the rows speak of, or -1 (an encoder may have more layers than the text). */
+typedef struct place { const char *prefix; int index, layer, device; } place;
 
 /* The tensor of a row: of several names the first with the wanted shape, else the first name. `name` receives it. Other names are for files that exchange two
  * tensors' names: without a tensor of the first name there is none, so that no tensor stands in for one that is missing. */
@@ -98,7 +99,7 @@ static sl_status bind_row(sl_loader *loader, const sl_tensor_row *row, const pla
     size_t part = 0;
     int64_t want[4];
     for (int i = 0; i < 4; i++)
-        want[i] = sl_hparams_dim(&loader->model->hp, at->prefix ? at->index : -1, row->dims[i]);
+        want[i] = sl_hparams_dim(&loader->model->hp, at->layer, row->dims[i]);
     const sl_gguf_tensor *t = find_row(loader, row, at, want, name, &part);
     if (!t)
         return row->needed ? sl_fail(SL_ERR_MISSING, "%s: the tensor is missing", name) : SL_OK;
@@ -123,7 +124,7 @@ static sl_status bind_row(sl_loader *loader, const sl_tensor_row *row, const pla
 
 sl_status sl_loader_bind(sl_loader *loader, const sl_tensor_row *rows, size_t n_rows, int layer, void *target)
 {
-    const place at = { layer < 0 ? NULL : "blk", layer, layer < 0 ? loader->model->io_device : loader->model->layer_device[layer] };
+    const place at = { layer < 0 ? NULL : "blk", layer, layer, layer < 0 ? loader->model->io_device : loader->model->layer_device[layer] };
     for (size_t i = 0; i < n_rows; i++)
         SL_TRY(bind_row(loader, &rows[i], &at, target));
     return SL_OK;
@@ -131,7 +132,7 @@ sl_status sl_loader_bind(sl_loader *loader, const sl_tensor_row *rows, size_t n_
 
 sl_status sl_loader_bind_part(sl_loader *loader, const sl_tensor_row *rows, size_t n_rows, const char *prefix, int layer, void *target)
 {
-    const place at = { prefix, layer, loader->model->io_device };
+    const place at = { prefix, layer, -1, loader->model->io_device };
     for (size_t i = 0; i < n_rows; i++)
         SL_TRY(bind_row(loader, &rows[i], &at, target));
     return SL_OK;
