@@ -16,11 +16,11 @@ import torch.multiprocessing as processes
 import torch.nn.functional as F
 from torch import nn
 
-import checkpoint
+import folder
+import from_gguf
 import handbook
 import panels
 import pool
-import start as starting
 import tokens
 from model import SIZES, Mllama
 
@@ -264,7 +264,7 @@ def learn(rank, args, model, helpers, tokenizer, runs):
                 file.write(json.dumps(row) + '\n')
         if time.time() - saved > 60 * args.save or done:
             save(runs / 'learn.pt', model=model.state_dict(), helpers=helpers.state_dict(), optimiser=optimiser.state_dict(), step=step, seen=seen, seconds=time.time() - start)
-            checkpoint.write_folder(runs / 'hf', model, tokenizer)
+            folder.write_folder(runs / 'hf', model, tokenizer)
             saved = time.time()
 
 
@@ -299,7 +299,7 @@ def main():
     model = Mllama(SIZES, tokenizer.n_vocab)
     helpers = Helpers(model.sizes['text']['width'])
     if args.start:
-        model, tokenizer = checkpoint.read_folder(args.start) if args.start.is_dir() else starting.read_gguf(args.start)
+        model, tokenizer = folder.read_folder(args.start) if args.start.is_dir() else from_gguf.read_gguf(args.start)
     elif args.stage == 'learn' and not args.resume and (args.runs / 'see.pt').exists():
         state = torch.load(args.runs / 'see.pt', map_location='cpu', weights_only=False)
         model.load_state_dict({k: v for k, v in state['model'].items() if not k.startswith('language_model')}, strict=False)
