@@ -158,19 +158,7 @@ static const sl_tensor_row encoder_rows[] = {
 };
 
 #define L(member) offsetof(sl_vit_layer, member)
-static const sl_tensor_row layer_rows[] = {
-    { "ln1.weight", SL_ROW_VECTOR, 1, L(norm1), { SL_DIM_V_EMBD } },
-    { "ln1.bias", SL_ROW_VECTOR, 1, L(norm1_bias), { SL_DIM_V_EMBD } },
-    { "ln2.weight", SL_ROW_VECTOR, 1, L(norm2), { SL_DIM_V_EMBD } },
-    { "ln2.bias", SL_ROW_VECTOR, 1, L(norm2_bias), { SL_DIM_V_EMBD } },
-    { "attn_q.weight", SL_ROW_MATRIX, 1, L(q), { SL_DIM_V_EMBD, SL_DIM_V_EMBD } },
-    { "attn_q.bias", SL_ROW_VECTOR, 1, L(q_bias), { SL_DIM_V_EMBD } },
-    { "attn_k.weight", SL_ROW_MATRIX, 1, L(k), { SL_DIM_V_EMBD, SL_DIM_V_EMBD } },
-    { "attn_k.bias", SL_ROW_VECTOR, 1, L(k_bias), { SL_DIM_V_EMBD } },
-    { "attn_v.weight", SL_ROW_MATRIX, 1, L(v), { SL_DIM_V_EMBD, SL_DIM_V_EMBD } },
-    { "attn_v.bias", SL_ROW_VECTOR, 1, L(v_bias), { SL_DIM_V_EMBD } },
-    { "attn_out.weight", SL_ROW_MATRIX, 1, L(output), { SL_DIM_V_EMBD, SL_DIM_V_EMBD } },
-    { "attn_out.bias", SL_ROW_VECTOR, 1, L(output_bias), { SL_DIM_V_EMBD } },
+static const sl_tensor_row forward_rows[] = {
     /* the first converter called them down and up, newer ones up and down */
     { "ffn_up.weight|ffn_down.weight", SL_ROW_MATRIX, 1, L(first), { SL_DIM_V_EMBD, SL_DIM_V_FF } },
     { "ffn_up.bias|ffn_down.bias", SL_ROW_VECTOR, 1, L(first_bias), { SL_DIM_V_FF } },
@@ -183,11 +171,7 @@ sl_status sl_clip_bind(sl_loader *loader, sl_clip *e)
     const sl_vision *v = &sl_loader_hparams(loader)->vision;
     SL_BIND(loader, encoder_rows, -1, e);
     SL_TRY(sl_vit_bind_constants(loader, v, &e->vit));
-    if (!(e->vit.layers = sl_mem_alloc(sl_loader_mem(loader), v->n_layer, sizeof *e->vit.layers)))
-        return SL_ERR_NOMEM;
-    for (int l = 0; l < (int)v->n_layer; l++)
-        SL_BIND_PART(loader, layer_rows, "v.blk", l, &e->vit.layers[l]);
-    return SL_OK;
+    return sl_vit_bind_layers(loader, v, &e->vit, forward_rows, sizeof forward_rows / sizeof *forward_rows);
 }
 
 void sl_clip_free(sl_clip *e, const sl_mem *mem) { sl_vit_free(&e->vit, mem); }

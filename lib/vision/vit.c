@@ -74,7 +74,7 @@ static const sl_tensor_row encoder_rows[] = {
 };
 
 #define L(member) offsetof(sl_vit_layer, member)
-static const sl_tensor_row layer_rows[] = {
+static const sl_tensor_row attention_rows[] = {
     { "ln1.weight/attn_norm.weight", SL_ROW_VECTOR, 1, L(norm1), { SL_DIM_V_EMBD } },
     { "ln1.bias/attn_norm.bias", SL_ROW_VECTOR, 1, L(norm1_bias), { SL_DIM_V_EMBD } },
     { "ln2.weight/ffn_norm.weight", SL_ROW_VECTOR, 1, L(norm2), { SL_DIM_V_EMBD } },
@@ -87,6 +87,9 @@ static const sl_tensor_row layer_rows[] = {
     { "attn_v.bias", SL_ROW_VECTOR, 1, L(v_bias), { SL_DIM_V_EMBD } },
     { "attn_out.weight/attn_output.weight", SL_ROW_MATRIX, 1, L(output), { SL_DIM_V_EMBD, SL_DIM_V_EMBD } },
     { "attn_out.bias/attn_output.bias", SL_ROW_VECTOR, 1, L(output_bias), { SL_DIM_V_EMBD } },
+};
+
+static const sl_tensor_row forward_rows[] = {
     { "ffn_up.weight/mlp.fc1.weight", SL_ROW_MATRIX, 1, L(first), { SL_DIM_V_EMBD, SL_DIM_V_FF } },
     { "ffn_up.bias/mlp.fc1.bias", SL_ROW_VECTOR, 1, L(first_bias), { SL_DIM_V_FF } },
     { "ffn_down.weight/mlp.fc2.weight", SL_ROW_MATRIX, 1, L(second), { SL_DIM_V_FF, SL_DIM_V_EMBD } },
@@ -166,16 +169,23 @@ sl_status sl_vit_bind_constants(sl_loader *loader, const sl_vision *v, sl_vit *e
     return status;
 }
 
+sl_status sl_vit_bind_layers(sl_loader *loader, const sl_vision *v, sl_vit *e, const sl_tensor_row *forward, size_t n_forward)
+{
+    if (!(e->layers = sl_mem_alloc(sl_loader_mem(loader), v->n_layer, sizeof *e->layers)))
+        return SL_ERR_NOMEM;
+    for (int l = 0; l < (int)v->n_layer; l++) {
+        SL_BIND_PART(loader, attention_rows, "v.blk", l, &e->layers[l]);
+        SL_TRY(sl_loader_bind_part(loader, forward, n_forward, "v.blk", l, &e->layers[l]));
+    }
+    return SL_OK;
+}
+
 sl_status sl_vit_bind(sl_loader *loader, sl_vit *e)
 {
     const sl_vision *v = &sl_loader_hparams(loader)->vision;
     SL_BIND(loader, encoder_rows, -1, e);
     SL_TRY(sl_vit_bind_constants(loader, v, e));
-    if (!(e->layers = sl_mem_alloc(sl_loader_mem(loader), v->n_layer, sizeof *e->layers)))
-        return SL_ERR_NOMEM;
-    for (int l = 0; l < (int)v->n_layer; l++)
-        SL_BIND_PART(loader, layer_rows, "v.blk", l, &e->layers[l]);
-    return SL_OK;
+    return sl_vit_bind_layers(loader, v, e, forward_rows, sizeof forward_rows / sizeof *forward_rows);
 }
 
 void sl_vit_free(sl_vit *e, const sl_mem *mem) { sl_mem_free(mem, e->layers); }

@@ -26,9 +26,11 @@ typedef struct sl_vit {
 /* Reads the numbers of the encoder in part `part` of the files into *vision; `prefix` is that of its keys, "<prefix>.vision.". */
 sl_status sl_vit_read(sl_vision *vision, const sl_parts *parts, size_t part, const char *prefix);
 sl_status sl_vit_bind(sl_loader *loader, sl_vit *encoder);
-/* What others make of the same parts (vision/clip.h): the constants, those of turning only with a base, those of joining only with a shuffle; and layer l,
+/* What others make of the same parts (vision/clip.h): the constants, those of turning only with a base, those of joining only with a shuffle; the layers, whose
+ * feed-forward part has other names there (rows of sl_vit_layer); and layer l,
  * x[n_embd, n_pos] += attention(norm(x)), x += second(gelu(first(norm(x)))). */
 sl_status sl_vit_bind_constants(sl_loader *loader, const sl_vision *vision, sl_vit *encoder);
+sl_status sl_vit_bind_layers(sl_loader *loader, const sl_vision *vision, sl_vit *encoder, const sl_tensor_row *forward, size_t n_forward);
 void sl_vit_layer_run(sl_pass *pass, const sl_vision *vision, const sl_vit *encoder, uint32_t l, sl_tensor x);
 void sl_vit_free(sl_vit *encoder, const sl_mem *mem);
 /* The stages, for a tile's patches [pixels, n_patch]: the layers and the norm behind them, without the class vector: [n_embd, n_patch]; what the adapter
