@@ -146,8 +146,8 @@ typedef struct sl_arch {
      * will look at into cache positions `positions`; vectors has as many rows as there are positions. */
     sl_tensor (*encode)(sl_pass *pass, const struct sl_model *model, const sl_picture *picture);
     void (*remember)(sl_pass *pass, const struct sl_model *model, int layer, sl_tensor vectors, const sl_kv_layer *kv, sl_tensor positions, sl_tensor pages);
-    /* The ids that stand for a picture of that size in a text, one by one. NULL: the image token. */
     const char *behind_picture;                 /* text that stands behind a picture in a message, or NULL */
+    /* The ids that stand for a picture of that size in a text, one by one. NULL: the image token. */
     sl_status (*spell)(const struct sl_model *model, uint32_t width, uint32_t height, sl_status (*put)(void *user, int32_t id), void *user);
 } sl_arch;
 

@@ -14,10 +14,10 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
-import traceback
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'support'))
 import gguf_patch
+import named_tests
 
 FOLDER = TINY = SCRATCH = None
 FIXTURES = os.environ.get('SL_FIXTURES', '')
@@ -933,24 +933,9 @@ def fixtures_chat_pictures():
 
 
 def main(which, folder, tiny):
-    global FOLDER, TINY, SCRATCH
+    global FOLDER, TINY
     FOLDER, TINY = pathlib.Path(folder), tiny
-    if which == 'fixtures' and not os.path.isdir(FIXTURES):
-        print('SL_FIXTURES names no folder: skipped')
-        return 77
-    tests = [(name, test) for name, test in globals().items() if name.startswith(which + '_')]
-    failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        SCRATCH = pathlib.Path(folder)
-        for name, test in tests:
-            try:
-                test()
-                print('ok  ', name, flush=True)
-            except Exception:
-                failed += 1
-                print('FAIL', name, flush=True)
-                traceback.print_exc()
-    return 1 if failed or not tests else 0
+    return named_tests.run(globals(), which)
 
 
 if __name__ == '__main__':

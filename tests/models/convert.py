@@ -15,8 +15,6 @@ import re
 import struct
 import subprocess
 import sys
-import tempfile
-import traceback
 
 try:
     import numpy as np
@@ -24,8 +22,10 @@ except ImportError:
     print('numpy is missing: skipped')
     sys.exit(77)
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'support'))
 import checkpoints as make
 import gguf_read
+import named_tests
 import reference
 
 FIXTURES = os.environ.get('SL_FIXTURES', '')
@@ -608,29 +608,14 @@ def fixtures_pieces():
 
 
 def main(which, source, programs):
-    global SOURCE, PROGRAMS, SCRATCH, CONVERTER
+    global SOURCE, PROGRAMS, CONVERTER
     SOURCE, PROGRAMS = pathlib.Path(source), pathlib.Path(programs)
     sys.path.insert(0, source)
     sys.dont_write_bytecode = True
     spec = importlib.util.spec_from_file_location('converting', SOURCE / 'convert.py')
     CONVERTER = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(CONVERTER)
-    if which == 'fixtures' and not os.path.isdir(FIXTURES):
-        print('SL_FIXTURES names no folder: skipped')
-        return 77
-    tests = [(name, test) for name, test in globals().items() if name.startswith(which + '_')]
-    failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        SCRATCH = pathlib.Path(folder)
-        for name, test in tests:
-            try:
-                test()
-                print('ok  ', name, flush=True)
-            except Exception:
-                failed += 1
-                print('FAIL', name, flush=True)
-                traceback.print_exc()
-    return 1 if failed or not tests else 0
+    return named_tests.run(globals(), which)
 
 
 if __name__ == '__main__':
