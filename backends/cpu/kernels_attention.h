@@ -39,16 +39,8 @@ INLINE int group_of(int left)
 /* f_exp of what is not above 0, or is NaN. */
 INLINE vf f_exp_of_fall(vf x)
 {
-    const vf magic = f_set(SL_EXP_MAGIC), one = f_set(1.0f);
-    const vf t = f_fma(x, f_set(SL_EXP_LOG2E), magic), n = f_sub(t, magic);
-    vf r = f_fma(n, f_set(-SL_EXP_LN2_HI), x), p = f_set(SL_EXP_C6);
-    r = f_fma(n, f_set(-SL_EXP_LN2_LO), r);
-    p = f_fma(p, r, f_set(SL_EXP_C5));
-    p = f_fma(p, r, f_set(SL_EXP_C4));
-    p = f_fma(p, r, f_set(SL_EXP_C3));
-    p = f_fma(p, r, f_set(SL_EXP_C2));
-    p = f_fma(p, r, one);
-    p = f_fma(p, r, one);
+    vf t;
+    const vf p = f_exp_parts(x, &t);
     return f_where_less(x, f_set(SL_EXP_MIN), f_set(0.0f), f_mul(p, f_power(t)));
 }
 

@@ -422,10 +422,12 @@ static void add(int64_t n, float *x, const float *y)
         x[i] += y[i];
 }
 
-INLINE vf f_exp(vf x)
+/* exp(x) without its power of two, which *t has: exp(x) = p * f_power(t). */
+INLINE vf f_exp_parts(vf x, vf *t)
 {
     const vf magic = f_set(SL_EXP_MAGIC), one = f_set(1.0f);
-    const vf t = f_fma(x, f_set(SL_EXP_LOG2E), magic), n = f_sub(t, magic);
+    *t = f_fma(x, f_set(SL_EXP_LOG2E), magic);
+    const vf n = f_sub(*t, magic);
     vf r = f_fma(n, f_set(-SL_EXP_LN2_HI), x), p = f_set(SL_EXP_C6);
     r = f_fma(n, f_set(-SL_EXP_LN2_LO), r);
     p = f_fma(p, r, f_set(SL_EXP_C5));
@@ -434,6 +436,13 @@ INLINE vf f_exp(vf x)
     p = f_fma(p, r, f_set(SL_EXP_C2));
     p = f_fma(p, r, one);
     p = f_fma(p, r, one);
+    return p;
+}
+
+INLINE vf f_exp(vf x)
+{
+    vf t;
+    const vf p = f_exp_parts(x, &t);
     vf y = f_mul(p, f_power(t));
     y = f_where_less(x, f_set(SL_EXP_MIN), f_set(0.0f), y);
     return f_where_less(f_set(SL_EXP_MAX), x, f_set(sl_float(0x7f800000u)), y);

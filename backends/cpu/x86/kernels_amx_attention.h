@@ -29,16 +29,8 @@ static size_t tile_work(int64_t d_head) { return sizeof(tile_area) + (size_t)til
  * is what multiplying with it does between 2^-41 and 1. */
 INLINE vf exp_b16(vf x)
 {
-    const vf magic = f_set(SL_EXP_MAGIC), one = f_set(1.0f);
-    const vf t = f_fma(x, f_set(SL_EXP_LOG2E), magic), n = f_sub(t, magic);
-    vf r = f_fma(n, f_set(-SL_EXP_LN2_HI), x), p = f_set(SL_EXP_C6);
-    r = f_fma(n, f_set(-SL_EXP_LN2_LO), r);
-    p = f_fma(p, r, f_set(SL_EXP_C5));
-    p = f_fma(p, r, f_set(SL_EXP_C4));
-    p = f_fma(p, r, f_set(SL_EXP_C3));
-    p = f_fma(p, r, f_set(SL_EXP_C2));
-    p = f_fma(p, r, one);
-    p = f_fma(p, r, one);
+    vf t;
+    const vf p = f_exp_parts(x, &t);
     const vi y = _mm512_add_epi32(_mm512_castps_si512(p), i_left(_mm512_castps_si512(t), 23));
     const __mmask16 odd = _mm512_test_epi32_mask(y, _mm512_set1_epi32(0x10000)), there = _mm512_cmp_ps_mask(x, f_set(SL_EXP_B16_MIN), _CMP_NLT_UQ);
     vi up = _mm512_add_epi32(y, _mm512_set1_epi32(0x7fff));
