@@ -32,7 +32,7 @@ static void check_status(sl_status got, sl_status wanted, const char *call, int 
 
 typedef struct bytes { unsigned char data[1 << 17]; size_t n, most; } bytes;
 
-static int32_t gather(const void *data, size_t n, void *user)
+static int32_t gather(const void *data, uint64_t n, void *user)
 {
     bytes *b = user;
     if (n > sizeof b->data - b->n || (b->most && b->n + n > b->most))

@@ -380,13 +380,13 @@ static void compare_shifted(const struct variant *v, const model_file *file, con
 static void compare_embedding(const struct variant *v, const model_file *file, const sl_token *ids, double (*vectors)[64], double bound)
 {
     const size_t n_embd = v->spec.n_embd, n_tok = N_TOK;
-    double mean[64] = { 0 }, ss = 0, worst = 0;
+    double mean[64] = { 0 }, ss = 0;
     float got[64];
-    for (size_t i = 0; i < n_embd; i++) {
-        for (size_t t = 0; t < n_tok; t++)
+    for (size_t t = 0; t < n_tok; t++)
+        for (size_t i = 0; i < n_embd; i++)
             mean[i] += vectors[t][i] / (double)n_tok;
+    for (size_t i = 0; i < n_embd; i++)
         ss += mean[i] * mean[i];
-    }
     const eval_how how = { .n_threads = 2 };
     const sl_session_options o = { .size = sizeof o, .n_ctx = N_TOK, .n_batch = 61, .cache_type = "f32" };
     sl_model *model = NULL;
@@ -397,16 +397,15 @@ static void compare_embedding(const struct variant *v, const model_file *file, c
     sl_session_free(session);
     sl_model_free(model);
     for (size_t i = 0; i < n_embd; i++)
-        worst = fmax(worst, fabs((double)got[i] - mean[i] / sqrt(ss)));
-    if (!(worst <= bound))
-        fail_msg("%s: the embedding is off by %g, at most %g", v->name, worst, bound);
+        if (!(fabs((double)got[i] - mean[i] / sqrt(ss)) <= bound))
+            fail_msg("%s: element %zu of the embedding is off by %g, at most %g", v->name, i, fabs((double)got[i] - mean[i] / sqrt(ss)), bound);
 }
 
 /* ---- importance ---- */
 
 typedef struct bytes { unsigned char data[1 << 18]; size_t n; } bytes;
 
-static int32_t gather(const void *data, size_t n, void *user)
+static int32_t gather(const void *data, uint64_t n, void *user)
 {
     bytes *b = user;
     if (n > sizeof b->data - b->n)

@@ -26,7 +26,7 @@ static void require(int holds, const char *what)
 
 typedef struct output { unsigned char *data; size_t n, room; } output;
 
-static int32_t put(const void *data, size_t n, void *user)
+static int32_t put(const void *data, uint64_t n, void *user)
 {
     output *o = user;
     if (n > MOST_OUT - o->n)

@@ -339,7 +339,7 @@ static sl_quantize_options quantizing(void)
     return o;
 }
 
-static int32_t put_some(const void *data, size_t n, void *user) { return put(data, n, user); }
+static int32_t put_some(const void *data, uint64_t n, void *user) { return put(data, n, user); }
 
 static sl_status do_quantize(void)
 {
