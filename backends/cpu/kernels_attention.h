@@ -304,6 +304,4 @@ static void attention_f16(int64_t d_head, int n, cpu_query *queries, const void 
         values_f32_all(d_head, n, queries, widen_f16(d_head, v, w->page), w);
 }
 
-#include "kernels_cache.h"
-
 #endif

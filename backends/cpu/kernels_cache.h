@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* kernels_cache.h - queries and a page of bf16 or q8_0, in lanes. A part of kernels_attention.h, which includes it. Where numbers lie in a page: lib/kv.h.
- * Beyond what kernels_lanes.h wants, the kernel file has defined
+/* kernels_cache.h - queries and a page of bf16 or q8_0, in lanes. A part of kernels_lanes.h, which includes it behind kernels_attention.h,
+ * whose groups and weights it uses. Where numbers lie in a page: lib/kv.h. Beyond what kernels_lanes.h wants, the kernel file has defined
  *
  *   f_load_pairs(x, mask, even, odd)   LANES pairs of bfloats at x: all first ones, all second ones, exact; each dword at x is and-ed with `mask` before
  *   f_load_int8(x)                     LANES signed bytes as floats
@@ -172,8 +172,8 @@ EACH_COUNT(PAIR_VALUES_OF, pair_values)
 
 static void attention_bf16(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)
 {
-    typedef void group_fn(PAIR_ARGS);
-    static group_fn *const of[] = { EACH_COUNT(TABLE_OF, pair_values) };
+    typedef void pair_values_fn(PAIR_ARGS);
+    static pair_values_fn *const of[] = { EACH_COUNT(TABLE_OF, pair_values) };
     attention_area *w = work;
     const uint64_t visible = visible_to_any(n, queries);
     pair_scores_all(d_head, n, queries, widen_keys(d_head, k, w->page), w->p);

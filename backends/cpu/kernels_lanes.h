@@ -518,6 +518,7 @@ static void rope(int64_t n, float *x, const float *angles)
 }
 
 #include "kernels_attention.h"
+#include "kernels_cache.h"
 
 /* ---- what the rows of the level point to ---- */
 

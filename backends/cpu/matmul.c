@@ -8,9 +8,7 @@
  * With few rows of a packed matrix the work is cut as in matmul_few.c; with many, and a kernel for them, as in matmul_wide.c.
  *
  * By expert: the pairs (slot, token) are sorted by the matrix that they want, and each wanted matrix is a plain product with its pairs. */
-#include "matmul.h"
-
-#include <string.h>
+#include "matmul_cut.h"
 
 enum {
     ROW_BLOCK = 32,             /* activation rows of a task: they share what the task reads of the matrix */
@@ -40,10 +38,6 @@ typedef struct share {
     uint8_t *scratch;
 } share;
 
-static size_t min(size_t a, size_t b) { return a < b ? a : b; }
-static size_t max(size_t a, size_t b) { return a > b ? a : b; }
-static size_t quotient_up(size_t a, size_t b) { return (a + b - 1) / b; }
-
 /* Elements of a piece: whole blocks of weights and of activations, as many as fit. */
 static int64_t piece_values(sl_type type)
 {
@@ -56,12 +50,6 @@ static size_t scratch_of_thread(void) { return PIECE_BYTES + ROW_BLOCK * CPU_PAN
 
 /* Activations of the number-th row or pair of the task. */
 static const uint8_t *act_of(const share *s, size_t number) { return cpu_rows_act(&s->p->rows, s->row + number); }
-
-static void store(const share *s, size_t number, size_t panel, const float *sums)
-{
-    const size_t left = (size_t)s->p->matrix->n_out - CPU_PANEL * panel;
-    memcpy(cpu_rows_output(&s->p->rows, s->row + number) + CPU_PANEL * panel, sums, min(left, CPU_PANEL) * sizeof(float));
-}
 
 /* ---- tasks ---- */
 
@@ -83,7 +71,7 @@ static void run_packed(const share *s)
             s->p->panel(matrix->n_in, base + i * matrix->stride, stride * matrix->stride, (int)n_stream, act, (int)m, acc);
             for (size_t g = 0; g < n_stream; g++)
                 for (size_t t = 0; t < m; t++)
-                    store(s, row + t, s->panel + i + g * stride, acc[g][t]);
+                    cpu_rows_store(&s->p->rows, s->row + row + t, s->panel + i + g * stride, acc[g][t]);
         }
     }
 }
@@ -112,7 +100,7 @@ static void run_unpacked(const share *s)
             }
         }
         for (size_t row = 0; row < s->n_row; row++)
-            store(s, row, i, acc[row / CPU_MAX_M][row % CPU_MAX_M]);
+            cpu_rows_store(&s->p->rows, s->row + row, i, acc[row / CPU_MAX_M][row % CPU_MAX_M]);
     }
 }
 
@@ -246,7 +234,7 @@ sl_status cpu_matmul_expert_run(const sl_impl *self, void *device, const sl_op_a
 typedef struct quantizing {
     const sl_op_args *args;
     cpu_quantize_fn *quantize;
-    size_t n_row, per_task;     /* rows, rows of a task */
+    int64_t n_row, per_task;    /* rows, rows of a task */
 } quantizing;
 
 int cpu_quantize_accepts(const sl_impl *self, void *device, const sl_op_args *args)
@@ -255,26 +243,19 @@ int cpu_quantize_accepts(const sl_impl *self, void *device, const sl_op_args *ar
     return args->form == ((const cpu_quantize_kernel *)self->kernel)->form && args->src[0].type == SL_TYPE_F32;
 }
 
-/* Where row `row` lies, dimensions 1 to 3 counted through. */
-static char *row_of(const sl_tensor *t, size_t row)
-{
-    const size_t n1 = (size_t)t->ne[1], n2 = (size_t)t->ne[2];
-    return (char *)t->data + row % n1 * t->stride[1] + row / n1 % n2 * t->stride[2] + row / n1 / n2 * t->stride[3];
-}
-
 static sl_status quantize_rows(void *arg, size_t task, unsigned thread)
 {
     const quantizing *q = arg;
-    const size_t end = min(q->n_row, (task + 1) * q->per_task);
+    const int64_t first = (int64_t)task * q->per_task, end = first + q->per_task < q->n_row ? first + q->per_task : q->n_row;
     (void)thread;
-    for (size_t row = task * q->per_task; row < end; row++)
-        if (q->quantize(q->args->src[0].ne[0], (const float *)row_of(&q->args->src[0], row), row_of(&q->args->dst, row)))
-            return sl_fail(SL_ERR_NONFINITE, "quantize: an activation of row %zu is infinite or not a number", row);
+    for (int64_t row = first; row < end; row++)
+        if (q->quantize(q->args->src[0].ne[0], (const float *)cpu_row(&q->args->src[0], row), cpu_row(&q->args->dst, row)))
+            return sl_fail(SL_ERR_NONFINITE, "quantize: an activation of row %lld is infinite or not a number", (long long)row);
     return SL_OK;
 }
 
 sl_status cpu_quantize_run(const sl_impl *self, void *device, const sl_op_args *args)
 {
-    quantizing q = { args, ((const cpu_quantize_kernel *)self->kernel)->quantize, (size_t)sl_tensor_rows(&args->src[0]), 8192 / (size_t)args->src[0].ne[0] + 1 };
-    return cpu_parallel(device, quotient_up(q.n_row, q.per_task), quantize_rows, &q);
+    quantizing q = { args, ((const cpu_quantize_kernel *)self->kernel)->quantize, sl_tensor_rows(&args->src[0]), 8192 / args->src[0].ne[0] + 1 };
+    return cpu_parallel(device, quotient_up((size_t)q.n_row, (size_t)q.per_task), quantize_rows, &q);
 }

@@ -4,9 +4,7 @@
  * Every thread has its own contiguous panels of each matrix, the same with every token, and walks them in `streams` streams, each through its own contiguous
  * part. The share is cut into pieces that continue each other in all streams, so that what a kernel asks for ahead is what the next piece reads, and whoever
  * is through first can take pieces of another. */
-#include "matmul.h"
-
-#include <string.h>
+#include "matmul_cut.h"
 
 enum {
     PIECES = 32,                /* of a thread's share of a matrix, if it has as many panels */
@@ -26,20 +24,10 @@ typedef struct job {
 /* Panels that are one thread's, and the rounds in which its streams walk them: stream g has panels first + g * rounds and so on. */
 typedef struct span { size_t first, n, rounds; } span;
 
-static size_t min(size_t a, size_t b) { return a < b ? a : b; }
-static size_t max(size_t a, size_t b) { return a > b ? a : b; }
-static size_t quotient_up(size_t a, size_t b) { return (a + b - 1) / b; }
-
 static span span_of(const job *j, size_t thread)
 {
     const size_t first = quotient_up(j->n_panel * thread, j->n_thread), end = quotient_up(j->n_panel * (thread + 1), j->n_thread);
     return (span) { first, end - first, quotient_up(end - first, j->streams) };
-}
-
-/* Sums of row `row` to the outputs of a panel; the last panel may be filled up. */
-static void store(const job *j, size_t row, size_t panel, const float *sums)
-{
-    memcpy(cpu_rows_output(j->rows, row) + CPU_PANEL * panel, sums, min((size_t)j->matrix->n_out - CPU_PANEL * panel, CPU_PANEL) * sizeof *sums);
 }
 
 static sl_status run_piece(void *arg, size_t task, unsigned thread)
@@ -58,7 +46,7 @@ static sl_status run_piece(void *arg, size_t task, unsigned thread)
         j->panel(j->matrix->n_in, j->base + (s.first + i) * j->matrix->stride, s.rounds * j->matrix->stride, (int)n_stream, act, (int)m, acc);
         for (size_t g = 0; g < n_stream; g++)
             for (size_t t = 0; t < m; t++)
-                store(j, t, s.first + i + g * s.rounds, acc[g][t]);
+                cpu_rows_store(j->rows, t, s.first + i + g * s.rounds, acc[g][t]);
     }
     return SL_OK;
 }

@@ -7,9 +7,7 @@
  * from memory, a slice after every few groups. A chain over k is one chain, whatever is done in between.
  *
  * So many rows that their prepared form would need much memory go in several rounds. */
-#include "matmul.h"
-
-#include <string.h>
+#include "matmul_cut.h"
 
 enum {
     BLOCK_BYTES = 480 << 10,    /* of a task's rows, their prepared step and sums: less than half of a second-level cache of 1 MiB */
@@ -36,10 +34,6 @@ typedef struct wide_product {
     size_t thread_bytes, acc_bytes;
     int stream;                 /* outputs do not fit a cache that is near */
 } wide_product;
-
-static size_t min(size_t a, size_t b) { return a < b ? a : b; }
-static size_t max(size_t a, size_t b) { return a > b ? a : b; }
-static size_t quotient_up(size_t a, size_t b) { return (a + b - 1) / b; }
 
 /* ---- memory ---- */
 

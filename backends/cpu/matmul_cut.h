@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* matmul.h - what the two ways of cutting a product share: which rows of activations meet which matrix, and where their outputs go. */
-#ifndef CPU_MATMUL_H
-#define CPU_MATMUL_H
+/* matmul_cut.h - what the ways of cutting a product share: which rows of activations meet which matrix, and where their outputs go. matmul.c chooses among the
+ * ways, matmul_few.c and matmul_wide.c are two of them. */
+#ifndef CPU_MATMUL_CUT_H
+#define CPU_MATMUL_CUT_H
 
 #include "kernels.h"
+
+#include <string.h>
+
+static inline size_t min(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t max(size_t a, size_t b) { return a > b ? a : b; }
+static inline size_t quotient_up(size_t a, size_t b) { return (a + b - 1) / b; }
 
 /* The rows of a product. By expert they are pairs (slot, token), sorted by the matrix that they want. */
 typedef struct cpu_rows {
@@ -31,6 +38,13 @@ static inline float *cpu_rows_output(const cpu_rows *r, size_t index)
     const sl_tensor *y = &r->args->dst;
     const size_t row = r->pairs ? (size_t)r->pairs[index] : index, n = (size_t)y->ne[1];
     return (float *)((char *)y->data + row % n * y->stride[1] + row / n * y->stride[2]);
+}
+
+/* Its 16 sums with a panel to the outputs; the last panel may be filled up. */
+static inline void cpu_rows_store(const cpu_rows *r, size_t index, size_t panel, const float *sums)
+{
+    const size_t left = (size_t)r->args->weight->n_out - CPU_PANEL * panel;
+    memcpy(cpu_rows_output(r, index) + CPU_PANEL * panel, sums, min(left, CPU_PANEL) * sizeof *sums);
 }
 
 /* matmul_few.c: the product of at most CPU_MAX_M rows with a packed matrix. Its scratch: CPU_FEW_SCRATCH bytes for each thread of the device. */
