@@ -16,6 +16,13 @@ static const uint64_t tensor_bytes_most = (uint64_t)1 << 48;
 /* A file that ends inside its tensors was cut short, unless it would have to be this large. */
 static const uint64_t file_bytes_likely = (uint64_t)1 << 40;
 
+const sl_meta_type sl_meta_types[SL_META_LAST_ + 1] = {
+    [SL_META_U8] = { "U8", 1, 0 }, [SL_META_I8] = { "I8", 1, 1 }, [SL_META_U16] = { "U16", 2, 0 }, [SL_META_I16] = { "I16", 2, 1 },
+    [SL_META_U32] = { "U32", 4, 0 }, [SL_META_I32] = { "I32", 4, 1 }, [SL_META_U64] = { "U64", 8, 0 }, [SL_META_I64] = { "I64", 8, 1 },
+    [SL_META_F32] = { "F32", 4, 1 }, [SL_META_F64] = { "F64", 8, 1 }, [SL_META_BOOL] = { "BOOL", 1, 0 },
+    [SL_META_STRING] = { "STRING", 0, 0 }, [SL_META_ARRAY] = { "ARRAY", 0, 0 },
+};
+
 /* ---- the reader: no byte is reached but through it ---- */
 
 typedef struct reader {
@@ -491,6 +498,47 @@ const sl_gguf_tensor *sl_gguf_find_tensor(const sl_gguf *gguf, const char *name)
 }
 
 /* ---- what a value holds ---- */
+
+sl_status sl_gguf_value_int(const sl_gguf_value *value, uint64_t index, int64_t *out)
+{
+    int32_t type = value->element_type;
+    if (!sl_meta_types[type].bytes || type == SL_META_F32 || type == SL_META_F64)
+        return sl_fail(SL_ERR_TYPE, "an integer expected, not %s", sl_meta_types[type].name);
+    uint64_t n = 0;
+    unsigned bits = 8u * sl_meta_types[type].bytes;
+    memcpy(&n, value->data + index * sl_meta_types[type].bytes, sl_meta_types[type].bytes);
+    if (sl_meta_types[type].is_signed && bits < 64 && n >> (bits - 1))
+        n |= ~(uint64_t)0 << bits;
+    if (!sl_meta_types[type].is_signed && n > INT64_MAX)
+        return sl_fail(SL_ERR_RANGE, "%" PRIu64 " does not fit 63 bits", n);
+    memcpy(out, &n, 8);
+    return SL_OK;
+}
+
+sl_text sl_gguf_next_text(const uint8_t **cursor)
+{
+    uint64_t n = 0;
+    memcpy(&n, *cursor, 8);
+    sl_text text = { (const char *)*cursor + 8, (size_t)n };
+    *cursor += 8 + n;
+    return text;
+}
+
+sl_status sl_gguf_mark(sl_gguf_kv *kv, const sl_mem *mem)
+{
+    if (kv->value.type != SL_META_ARRAY || kv->value.element_type != SL_META_STRING)
+        return SL_OK;
+    kv->marks = sl_mem_alloc(mem, (size_t)(kv->value.count / SL_GGUF_MARK) + 1, sizeof *kv->marks);
+    if (!kv->marks)
+        return SL_ERR_NOMEM;
+    const uint8_t *cursor = kv->value.data;
+    for (uint64_t i = 0; i < kv->value.count; i++) {
+        if (i % SL_GGUF_MARK == 0)
+            kv->marks[i / SL_GGUF_MARK] = (uint64_t)(cursor - kv->value.data);
+        sl_gguf_next_text(&cursor);
+    }
+    return SL_OK;
+}
 
 void sl_gguf_next_array(const uint8_t **cursor, sl_gguf_value *out)
 {
