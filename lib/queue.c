@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* queue.c - the queue's public functions: requests that come, are cancelled, and are taken away. */
-#include "queue.h"
-
 #include "params.h"
 #include "platform.h"
+#include "queue_pass.h"
 #include "sample.h"
 
 #include <string.h>
@@ -165,14 +164,6 @@ static sl_status fill_request(sl_queue *queue, sl_request *r, const sl_token *pr
     return sl_shown_open(&r->shown, queue->session->model, o, sl_shown_begins(queue->session->model, prompt, n_ids));
 }
 
-static void append(sl_request **list, sl_request *r)
-{
-    while (*list)
-        list = &(*list)->next;
-    *list = r;
-    r->next = NULL;
-}
-
 sl_status sl_queue_submit(sl_queue *queue, const sl_token *prompt, size_t n_ids, const sl_generate_options *options, const sl_image *const *images, size_t n_images, uint64_t *id)
 {
     sl_generate_options o;
@@ -191,45 +182,11 @@ sl_status sl_queue_submit(sl_queue *queue, const sl_token *prompt, size_t n_ids,
     }
     r->result.id = ++queue->last_id;
     r->since_ns = sl_clock_ns();
-    append(&queue->live, r);
+    sl_request_append(&queue->live, r);
     queue->n_live++;
     if (id)
         *id = r->result.id;
     return SL_OK;
-}
-
-/* Its text stays if others may share it; one with pictures does not. */
-static void leave_sequence(sl_queue *queue, sl_request *r, int keep)
-{
-    if (!r->placed)
-        return;
-    queue->holders[r->seq - queue->first] = NULL;
-    queue->used[r->seq - queue->first] = queue->n_steps;
-    r->placed = 0;
-    if (!keep || r->n_images)
-        sl_sequence_rewind_to(queue->session, r->seq, 0);
-}
-
-void sl_queue_end(sl_queue *queue, sl_request *r, sl_status status, uint32_t finish, int quiet)
-{
-    if (status != SL_OK)
-        sl_sentence_keep(r->sentence);
-    if (r->result.n_tokens) {
-        r->result.decode_ns = sl_clock_ns() - r->since_ns;
-        if (!quiet)
-            sl_shown_flush(&r->shown);
-    }
-    leave_sequence(queue, r, r->reuse && status == SL_OK);
-    sl_request **at = &queue->live;
-    while (*at != r)
-        at = &(*at)->next;
-    *at = r->next;
-    queue->n_live--;
-    r->running = 0;
-    r->sampler = NULL;
-    r->result.status = status;
-    r->result.finish = status == SL_OK ? finish : 0;
-    append(&queue->ended, r);
 }
 
 sl_status sl_queue_cancel(sl_queue *queue, uint64_t id)

@@ -5,7 +5,7 @@
  * computed. When all are, the next one is chosen. So a request that gives its pages back loses time and nothing else: the numerics promise the same bits again. */
 #include "fpenv.h"
 #include "platform.h"
-#include "queue.h"
+#include "queue_pass.h"
 #include "sample.h"
 
 #include <string.h>
@@ -27,6 +27,50 @@ static uint64_t lap(sl_request *r)
     const uint64_t now = sl_clock_ns(), ns = now - r->since_ns;
     r->since_ns = now;
     return ns;
+}
+
+/* ---- ending ---- */
+
+void sl_request_append(sl_request **list, sl_request *r)
+{
+    while (*list)
+        list = &(*list)->next;
+    *list = r;
+    r->next = NULL;
+}
+
+/* Its text stays if others may share it; one with pictures does not. */
+static void leave_sequence(sl_queue *queue, sl_request *r, int keep)
+{
+    if (!r->placed)
+        return;
+    queue->holders[r->seq - queue->first] = NULL;
+    queue->used[r->seq - queue->first] = queue->n_steps;
+    r->placed = 0;
+    if (!keep || r->n_images)
+        sl_sequence_rewind_to(queue->session, r->seq, 0);
+}
+
+void sl_queue_end(sl_queue *queue, sl_request *r, sl_status status, uint32_t finish, int quiet)
+{
+    if (status != SL_OK)
+        sl_sentence_keep(r->sentence);
+    if (r->result.n_tokens) {
+        r->result.decode_ns = sl_clock_ns() - r->since_ns;
+        if (!quiet)
+            sl_shown_flush(&r->shown);
+    }
+    leave_sequence(queue, r, r->reuse && status == SL_OK);
+    sl_request **at = &queue->live;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+    queue->n_live--;
+    r->running = 0;
+    r->sampler = NULL;
+    r->result.status = status;
+    r->result.finish = status == SL_OK ? finish : 0;
+    sl_request_append(&queue->ended, r);
 }
 
 /* ---- room ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* queue.h - requests and the queue that they stand in. queue.c takes them in and gives them out, queue_pass.c computes them. */
-#ifndef SL_QUEUE_H
-#define SL_QUEUE_H
+/* queue_pass.h - requests and the queue that they stand in. queue_pass.c computes them, queue.c takes them in and gives them out. */
+#ifndef SL_QUEUE_PASS_H
+#define SL_QUEUE_PASS_H
 
 #include "session.h"
 #include "shown.h"
@@ -46,6 +46,8 @@ struct sl_queue {
 
 /* One pass; `busy` is set. */
 sl_status sl_queue_pass(sl_queue *queue);
+/* Puts a request at the end of a list. */
+void sl_request_append(sl_request **list, sl_request *request);
 /* Ends a request: it is the caller's no more. finish counts if status is SL_OK. quiet 1: nothing more is shown. */
 void sl_queue_end(sl_queue *queue, sl_request *request, sl_status status, uint32_t finish, int quiet);
 
