@@ -1,46 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* sample.c - chains of sampling steps, and the generator behind them.
+/* sample.c - chains of sampling steps.
  *
  * A draw is the high half of total weight x one number of the generator, walked down from the most likely candidate (candidates.h). Whatever
  * a call changes it changes at its end: a call that fails leaves generator, history and steps as they were. */
 #include "fpenv.h"
 #include "params.h"
+#include "random.h"
 #include "sample_step.h"
-
-/* ---- generator: xoshiro256** of Blackman and Vigna, its state filled by SplitMix64 from the seed ---- */
-
-static void seed_generator(uint64_t state[4], uint64_t seed)
-{
-    for (int i = 0; i < 4; i++) {
-        seed += 0x9e3779b97f4a7c15u;
-        uint64_t z = (seed ^ seed >> 30) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-        state[i] = z ^ z >> 31;
-    }
-}
-
-static uint64_t rotate(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
-
-uint64_t sl_sampler_random(sl_sampler *sampler)
-{
-    uint64_t *s = sampler->generator;
-    uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
-    s[2] ^= s[0];
-    s[3] ^= s[1];
-    s[1] ^= s[2];
-    s[0] ^= s[3];
-    s[2] ^= t;
-    s[3] = rotate(s[3], 45);
-    return result;
-}
-
-/* High 64 bits of a * b. */
-static uint64_t multiply_high(uint64_t a, uint64_t b)
-{
-    uint64_t al = (uint32_t)a, ah = a >> 32, bl = (uint32_t)b, bh = b >> 32;
-    uint64_t middle = ah * bl + ((al * bl) >> 32);
-    return ah * bh + (middle >> 32) + ((al * bh + (uint32_t)middle) >> 32);
-}
 
 /* ---- the handle ---- */
 
@@ -73,7 +39,7 @@ sl_status sl_sampler_create(sl_sampler **out, uint32_t n_vocab, uint64_t seed, c
         sl_mem_free(&mem, sampler);
         return SL_ERR_NOMEM;
     }
-    seed_generator(sampler->generator, seed);
+    sl_random_seed(sampler->generator, seed);
     *out = sampler;
     return SL_OK;
 }
@@ -217,13 +183,21 @@ static void learn(sl_sampler *sampler, const struct candidates *c, uint64_t key,
     sl_sampler_accept(sampler, &id, 1);
 }
 
+/* High 64 bits of a * b. */
+static uint64_t multiply_high(uint64_t a, uint64_t b)
+{
+    uint64_t al = (uint32_t)a, ah = a >> 32, bl = (uint32_t)b, bh = b >> 32;
+    uint64_t middle = ah * bl + ((al * bl) >> 32);
+    return ah * bh + (middle >> 32) + ((al * bh + (uint32_t)middle) >> 32);
+}
+
 static sl_status draw(sl_sampler *sampler, const float *logits, sl_token *id)
 {
     struct candidates c;
     SL_TRY(run_chain(sampler, logits, &c));
     /* One number per token, also when there is no choice: what was drawn before never shifts what comes after. */
     const uint64_t total = sl_candidates_total(&c);
-    uint64_t left = multiply_high(total, sl_sampler_random(sampler));
+    uint64_t left = multiply_high(total, sl_random_next(sampler->generator));
     uint32_t i = 0;
     for (uint64_t w; i + 1 < c.n && left >= (w = weight(&c, sl_candidates_nth(&c, i))); i++)
         left -= w;
@@ -287,7 +261,7 @@ sl_status sl_sampler_reset(sl_sampler *sampler, uint64_t seed)
 {
     if (!sampler)
         return sl_fail(SL_ERR_ARGUMENT, "sampler: NULL");
-    seed_generator(sampler->generator, seed);
+    sl_random_seed(sampler->generator, seed);
     sampler->history.n = 0;
     for (uint32_t i = 0; i < sampler->n_steps; i++)
         if (sampler->steps[i].kind->begin)

@@ -51,7 +51,7 @@ struct sl_sampler {
     sl_mem mem;
     uint32_t n_vocab;
     uint32_t n_steps;
-    uint64_t generator[4];
+    uint64_t generator[4];      /* random.h */
     uint64_t *keys;             /* n_vocab */
     uint32_t *marks;            /* n_vocab, all 0 between steps; NULL while no step needs it */
     float *row;                 /* n_vocab; NULL while no step needs it */
@@ -63,9 +63,6 @@ struct sl_sampler {
 
 /* Makes the history reach back so far, with what is known of it. On failure nothing changes. */
 sl_status sl_sampler_look_back(sl_sampler *sampler, uint32_t window);
-
-/* The next number of the generator. */
-uint64_t sl_sampler_random(sl_sampler *sampler);
 
 /* Steps that look at tokens by id (sample_history.c). */
 sl_status sl_step_penalties(sl_sampler *sampler, struct candidates *c, struct step *step);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sample_steps.c - the table of sampling steps, and those that look at nothing but how likely the candidates are. */
 #include "fpenv.h"
+#include "random.h"
 #include "rows.h"
 #include "sample_step.h"
 
@@ -158,8 +159,8 @@ STEP step_typical(sl_sampler *sampler, struct candidates *c, struct step *step)
 /* Removes the most likely ones of those that reach the threshold, all but the last. One number of the generator for each token. */
 STEP step_xtc(sl_sampler *sampler, struct candidates *c, struct step *step)
 {
-    const double draw = (double)(sl_sampler_random(sampler) >> 11) * 0x1p-53, threshold = step->params[1];
-    if (draw >= step->params[0] || threshold > 0.5)
+    const double number = (double)(sl_random_next(sampler->generator) >> 11) * 0x1p-53, threshold = step->params[1];
+    if (number >= step->params[0] || threshold > 0.5)
         return SL_OK;
     const double wanted = threshold * (double)sl_candidates_total(c);
     uint32_t n = 0;
