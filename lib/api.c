@@ -6,15 +6,6 @@
 
 #include <string.h>
 
-#define SL_STRING_(x) #x
-#define SL_STRING(x) SL_STRING_(x)
-
-/* Raised whenever a canonical step of docs/numerics.md changes. */
-enum { NUMERICS_ID = 2 };
-
-const char *sl_version(void) { return SL_STRING(SL_API_MAJOR) "." SL_STRING(SL_API_MINOR) "." SL_STRING(SL_API_PATCH); }
-uint32_t sl_numerics_id(void) { return NUMERICS_ID; }
-
 static sl_status null_argument(const char *function) { return sl_fail(SL_ERR_ARGUMENT, "%s: an argument is NULL", function); }
 #define NEEDS(function, condition)                                                                                      \
     do {                                                                                                                \
