@@ -4,8 +4,8 @@
  * A draw is the high half of total weight x one number of the generator, walked down from the most likely candidate (candidates.h). Whatever
  * a call changes it changes at its end: a call that fails leaves generator, history and steps as they were. */
 #include "fpenv.h"
+#include "generator.h"
 #include "params.h"
-#include "random.h"
 #include "sample_step.h"
 
 /* ---- the handle ---- */

@@ -51,7 +51,7 @@ struct sl_sampler {
     sl_mem mem;
     uint32_t n_vocab;
     uint32_t n_steps;
-    uint64_t generator[4];      /* random.h */
+    uint64_t generator[4];      /* generator.h */
     uint64_t *keys;             /* n_vocab */
     uint32_t *marks;            /* n_vocab, all 0 between steps; NULL while no step needs it */
     float *row;                 /* n_vocab; NULL while no step needs it */

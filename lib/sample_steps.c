@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sample_steps.c - the table of sampling steps, and those that look at nothing but how likely the candidates are. */
 #include "fpenv.h"
-#include "random.h"
+#include "generator.h"
 #include "rows.h"
 #include "sample_step.h"
 

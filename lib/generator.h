@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* random.h - the generator behind sampling: xoshiro256** of Blackman and Vigna, its state filled by SplitMix64 from a seed. The same seed gives the same
+/* generator.h - the generator behind sampling: xoshiro256** of Blackman and Vigna, its state filled by SplitMix64 from a seed. The same seed gives the same
  * numbers for ever: whoever keeps a seed keeps the answers. */
-#ifndef SL_RANDOM_H
-#define SL_RANDOM_H
+#ifndef SL_GENERATOR_H
+#define SL_GENERATOR_H
 
 #include <stdint.h>
 
