@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* generate.c - from prompt to text: the loop of choosing, showing (shown.c) and computing tokens. Everything that takes memory happens before the session changes. */
+#include "fpenv.h"
 #include "lookup.h"
 #include "params.h"
 #include "platform.h"
@@ -68,20 +69,22 @@ static sl_status prepare(struct run *run, const sl_token *prompt, size_t n_ids)
 static sl_status compute_prompt(struct run *run, const sl_token *prompt, size_t n_ids)
 {
     size_t before = sl_session_length(run->session);
-    sl_token last = n_ids ? SL_TOKEN_NONE : sl_session_tokens(run->session)[before - 1];
     if (!n_ids) {
-        SL_TRY(sl_sequence_check_again(run->session, 0));
-        SL_TRY(sl_session_check_cancel(run->session));
-        sl_sequence_step_back(run->session, 0, before - 1);
-    } else if (run->options.reuse) {
+        const uint64_t fp = sl_fp_enter();
+        const sl_status status = sl_session_again(run->session, 0, run->logits);
+        sl_fp_set(fp);
+        run->length = sl_session_length(run->session);
+        return status;
+    }
+    if (run->options.reuse) {
         before = sl_sequence_match(run->session, 0, prompt, n_ids);
         run->result.n_kept = (uint32_t)before;
         prompt += before;
         n_ids -= before;
     }
-    sl_status status = sl_session_eval(run->session, n_ids ? prompt : &last, n_ids ? n_ids : 1, run->logits, 1);
+    const sl_status status = sl_session_eval(run->session, prompt, n_ids, run->logits, 1);
     run->length = sl_session_length(run->session);
-    run->result.n_prompt = (uint32_t)(run->length > before ? run->length - before : 0);
+    run->result.n_prompt = (uint32_t)(run->length - before);
     return status;
 }
 

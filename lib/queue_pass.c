@@ -143,7 +143,7 @@ static size_t find_shared(const sl_queue *queue, const sl_request *r, uint32_t *
     size_t most = WORTH - 1;
     *from = UINT32_MAX;
     for (uint32_t q = 0; q < s->sizes.n_seq; q++) {
-        const size_t n = s->seqs[q].shifted ? 0 : in_common(queue, r, s->seqs[q].tokens, s->seqs[q].length);
+        const size_t n = in_common(queue, r, s->seqs[q].tokens, sl_sequence_own_bits(&s->seqs[q]));
         if (n > most)
             most = n, *from = q;
     }

@@ -18,6 +18,7 @@ sl_status sl_sequences_init(sl_session *s)
         s->seqs[i].pages = sl_mem_alloc(mem, (size_t)s->sizes.n_table, sizeof *s->seqs[i].pages);
         if (!s->seqs[i].tokens || !s->seqs[i].pages)
             return SL_ERR_NOMEM;
+        s->seqs[i].n_own = SIZE_MAX;
     }
     if (sl_mul((size_t)s->sizes.n_table, sizeof *s->table, &row_bytes))
         return sl_fail(SL_ERR_OVERFLOW, "session: page tables do not fit the address space");
@@ -43,7 +44,7 @@ void sl_sequences_free(sl_session *s)
 static size_t pages_of(size_t n_tokens) { return (n_tokens + SL_PAGE_KEYS - 1) / SL_PAGE_KEYS; }
 
 /* The page that the next token is written to, or NULL if that begins a new one. */
-static int32_t *open_page(const sl_sequence *seq) { return seq->length % SL_PAGE_KEYS ? &seq->pages[seq->length / SL_PAGE_KEYS] : NULL; }
+static int32_t *open_page(const sl_sequence *seq) { return seq->length / SL_PAGE_KEYS < seq->n_pages ? &seq->pages[seq->length / SL_PAGE_KEYS] : NULL; }
 
 size_t sl_sequences_lack(sl_session *s, size_t n_taking_part)
 {
@@ -107,7 +108,7 @@ sl_status sl_sequence_extend(sl_session *s, sl_sequence *seq, size_t n_new)
 
 void sl_sequence_trim(sl_session *s, sl_sequence *seq)
 {
-    while (seq->n_pages > pages_of(seq->length))
+    while (seq->n_pages > pages_of(seq->length + seq->n_again))
         sl_pages_release(&s->pages, seq->pages[--seq->n_pages]);
 }
 
@@ -116,7 +117,7 @@ void sl_sequence_trim(sl_session *s, sl_sequence *seq)
 static void cut(sl_session *s, sl_sequence *seq, size_t length)
 {
     seq->length = length;
-    seq->shifted = seq->shifted && length;
+    seq->n_own = seq->n_own < length ? seq->n_own : SIZE_MAX;
     sl_sequence_trim(s, seq);
 }
 
@@ -132,17 +133,12 @@ void sl_sequence_step_back(sl_session *s, uint32_t seq, size_t length)
     sl_pictures_unplace(&s->pictures, seq, s->seqs[seq].tokens, length);
 }
 
-sl_status sl_sequence_check_again(const sl_session *s, uint32_t seq)
-{
-    const sl_sequence *q = &s->seqs[seq];
-    return s->pages.n_free || s->pages.holders[q->pages[q->n_pages - 1]] == 1 ? SL_OK : sl_fail(SL_ERR_FULL, "session: no page of the cache is free for a copy of the last one");
-}
-
 size_t sl_sequence_match(sl_session *s, uint32_t seq, const sl_token *ids, size_t n_ids)
 {
     sl_sequence *q = &s->seqs[seq];
+    const size_t most = sl_sequence_own_bits(q);
     size_t n = 0;
-    while (n < q->length && n + 1 < n_ids && q->tokens[n] == ids[n])
+    while (n < most && n + 1 < n_ids && q->tokens[n] == ids[n])
         n++;
     cut(s, q, n);
     sl_pictures_forget(&s->pictures, seq, q->tokens, n, 0);
@@ -189,7 +185,7 @@ sl_status sl_sequence_shift(sl_session *s, uint32_t q, size_t keep, size_t disca
             return status;
         }
         memmove(seq->tokens + keep, seq->tokens + keep + discard, (length - keep) * sizeof *seq->tokens);
-        seq->shifted = 1;
+        seq->n_own = seq->n_own < keep ? seq->n_own : keep;
     }
     cut(s, seq, length);
     return SL_OK;
@@ -205,7 +201,7 @@ sl_status sl_sequence_copy(sl_session *s, uint32_t from, uint32_t to, size_t len
     cut(s, target, 0);
     memcpy(target->tokens, source->tokens, length * sizeof *target->tokens);
     target->length = length;
-    target->shifted = source->shifted && length;
+    target->n_own = source->n_own < length ? source->n_own : SIZE_MAX;
     for (const size_t n = pages_of(length); target->n_pages < n; target->n_pages++) {
         target->pages[target->n_pages] = source->pages[target->n_pages];
         sl_pages_hold(&s->pages, target->pages[target->n_pages]);

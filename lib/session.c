@@ -300,3 +300,26 @@ sl_status sl_session_append(sl_session *s, const sl_feed *feed, float *rows)
     }
     return SL_OK;
 }
+
+sl_status sl_session_again(sl_session *s, uint32_t seq, float *logits)
+{
+    sl_sequence *q = &s->seqs[seq];
+    sl_album *album = s->pictures.albums ? &s->pictures.albums[seq] : NULL;
+    const sl_album before = album ? *album : (sl_album) { .n = 0 };
+    SL_TRY(sl_session_check_cancel(s));
+    const sl_token last = q->tokens[--q->length];
+    q->n_again = 1;
+    sl_pictures_unplace(&s->pictures, seq, q->tokens, q->length);
+    const sl_status status = sl_session_append(s, &(sl_feed) { .ids = &last, .n = 1, .n_rows = 1, .seq = seq }, logits);
+    q->n_again = 0;
+    if (status == SL_OK)
+        return SL_OK;
+    /* What a pass that failed has written is what was there: the same bits, but behind a shift. */
+    if (status == SL_ERR_FULL || q->length < q->n_own) {
+        q->length++;
+        if (album)
+            *album = before;
+    } else
+        sl_sequence_step_back(s, seq, q->length);
+    return status;
+}

@@ -22,8 +22,9 @@ typedef struct sl_sequence {
     int32_t *pages;             /* [n_table] */
     size_t length, n_pages;     /* pages that it holds: those of its tokens */
     size_t n_new;               /* tokens of the call, or of the pass, that is being made */
+    size_t n_again;             /* tokens behind its end whose pages it keeps: they are being computed once more */
     int32_t row;                /* of the page table of that pass */
-    int shifted;                /* 1: some of its tokens do not stand where they were computed */
+    size_t n_own;               /* so many of its first tokens have the bits that they give by themselves; those behind were moved by a shift, or see some that were. SIZE_MAX: all */
     int lent;                   /* a queue works with it: the program's own calls do not change it */
 } sl_sequence;
 
@@ -71,6 +72,9 @@ sl_status sl_session_plan(const sl_model *model, const sl_kv *kv, const sl_pictu
 sl_status sl_session_open(sl_session **out, sl_model *model, const sl_session_options *options);
 void sl_session_close(sl_session *session);
 sl_status sl_session_append(sl_session *session, const sl_feed *feed, float *rows);
+/* Computes the last token of a sequence once more, for its logits. If that fails the timeline is as it was; only behind a shift, where the same token would not
+ * give the same keys, it is one token shorter after a pass that failed. SL_ERR_FULL: there is no page for a copy of a shared one. */
+sl_status sl_session_again(sl_session *session, uint32_t seq, float *logits);
 /* From now on (NULL: no longer) it is told of every product of the session's passes. SL_ERR_STATE: there is one already. */
 sl_status sl_session_observe(sl_session *session, sl_observer *observer);
 /* SL_ERR_RANGE if one of the ids is no token. */
@@ -89,14 +93,14 @@ sl_status sl_sequence_extend(sl_session *session, sl_sequence *seq, size_t n_new
 /* Makes it hold alone the pages of positions [from, to) that it has: sl_sequence_shared(...) of them are wanted. */
 size_t sl_sequence_shared(const sl_session *session, const sl_sequence *seq, size_t from, size_t to);
 sl_status sl_sequence_own(sl_session *session, sl_sequence *seq, size_t from, size_t to);
+/* How many of its tokens are the same bits when they are computed by themselves. */
+static inline size_t sl_sequence_own_bits(const sl_sequence *seq) { return seq->n_own < seq->length ? seq->n_own : seq->length; }
 /* Gives back the pages that its tokens do not need. */
 void sl_sequence_trim(sl_session *session, sl_sequence *seq);
 /* Takes tokens back; their pictures are forgotten with those that wait, or (step_back) wait for their token again. */
 void sl_sequence_rewind_to(sl_session *session, uint32_t seq, size_t length);
 void sl_sequence_step_back(sl_session *session, uint32_t seq, size_t length);
-/* SL_ERR_FULL if the last token, taken back, could not be computed once more: its page is shared, and there is no other for a copy. */
-sl_status sl_sequence_check_again(const sl_session *session, uint32_t seq);
-/* Takes tokens back until the timeline is a beginning of ids[n_ids], shorter than it; returns its length. Pictures that wait still wait. */
+/* Takes tokens back until the timeline is a beginning of ids[n_ids], shorter than it, with the bits that it gives by itself; returns its length. Pictures that wait still wait. */
 size_t sl_sequence_match(sl_session *session, uint32_t seq, const sl_token *ids, size_t n_ids);
 /* As the public functions. */
 sl_status sl_sequence_shift(sl_session *session, uint32_t seq, size_t keep, size_t discard);

@@ -5,6 +5,7 @@
 
 #include "checksum.h"
 
+#include <stddef.h>
 #include <string.h>
 
 static const char magic[8] = { 'S', 'L', 's', 't', 'a', 't', 'e', '\n' };
@@ -129,8 +130,8 @@ static sl_status get_head(stream *s, sl_state_head *head)
     s->crc = sl_crc32c(0, head, sizeof *head);
     if (crc != s->crc)
         return sl_fail(SL_ERR_CHECKSUM, "state: its head is damaged");
-    if (head->version != SL_STATE_VERSION)
-        return sl_fail(SL_ERR_VERSION, "state: version %u, this library reads %d", head->version, SL_STATE_VERSION);
+    if (!head->version || head->version > SL_STATE_VERSION)
+        return sl_fail(SL_ERR_VERSION, "state: version %u, this library reads 1 to %d", head->version, SL_STATE_VERSION);
     s->left = head->bytes;
     return SL_OK;
 }
@@ -248,7 +249,7 @@ static sl_status put_sequence(stream *s, const saved *v, uint32_t q)
 {
     const sl_sequence *seq = &v->session->seqs[q];
     const sl_album *album = v->session->pictures.albums ? &v->session->pictures.albums[q] : NULL;
-    const sl_state_sequence record = { q, album ? (uint32_t)album->n : 0, seq->length };
+    const sl_state_sequence record = { q, album ? (uint32_t)album->n : 0, seq->length, sl_sequence_own_bits(seq) };
     SL_TRY(put(s, &record, sizeof record));
     SL_TRY(put(s, seq->tokens, seq->length * sizeof *seq->tokens));
     for (size_t i = 0; i < seq->n_pages; i++)
@@ -314,7 +315,7 @@ sl_status sl_state_put(const sl_session *session, uint32_t seq, uint64_t generat
 /* ---- reading ---- */
 
 /* A sequence as a state has it. */
-typedef struct loaded { uint32_t seq; size_t length, n_entries, n_placed; sl_token *tokens; int32_t *pages; sl_state_entry *entries; } loaded;
+typedef struct loaded { uint32_t seq; size_t length, n_own, n_entries, n_placed; sl_token *tokens; int32_t *pages; sl_state_entry *entries; } loaded;
 typedef struct taken {
     sl_session *session;
     const sl_mem *mem;
@@ -371,16 +372,18 @@ static sl_status check_sequence(taken *t, loaded *q)
 
 static sl_status get_sequence(stream *s, taken *t, uint32_t i)
 {
-    sl_state_sequence record;
+    sl_state_sequence record = { .n_own = 0 };
     loaded *q = &t->seqs[i];
-    SL_TRY(get(s, &record, sizeof record));
+    SL_TRY(get(s, &record, t->head.version > 1 ? sizeof record : offsetof(sl_state_sequence, n_own)));
     if (t->head.whole && (record.seq >= t->session->sizes.n_seq || (i && record.seq <= t->seqs[i - 1].seq)))
         return sl_fail(SL_ERR_RANGE, "state: sequence %u, the session has %u", record.seq, t->session->sizes.n_seq);
     if (record.length > t->session->sizes.n_ctx)
         return sl_fail(SL_ERR_FULL, "state: a sequence of %llu tokens, the context has %u", (unsigned long long)record.length, t->session->sizes.n_ctx);
     if (record.n_entries > t->head.n_pictures)
         return wrong("more pictures than the state has", record.seq);
-    *q = (loaded) { .seq = t->head.whole ? record.seq : t->seq, .length = (size_t)record.length, .n_entries = record.n_entries };
+    if (record.n_own > record.length)
+        return wrong("shifted behind its end", record.seq);
+    *q = (loaded) { .seq = t->head.whole ? record.seq : t->seq, .length = (size_t)record.length, .n_own = (size_t)record.n_own, .n_entries = record.n_entries };
     q->tokens = sl_mem_alloc(t->mem, q->length, sizeof *q->tokens);
     q->pages = sl_mem_alloc(t->mem, pages_of(q->length), sizeof *q->pages);
     q->entries = sl_mem_alloc(t->mem, q->n_entries, sizeof *q->entries);
@@ -484,6 +487,7 @@ static sl_status fill_sequence(taken *t, const loaded *from)
         SL_TRY(sl_pictures_attach(&session->pictures, from->seq, t->pictures[from->entries[e].picture], e < from->n_placed, (size_t)from->entries[e].position));
     memcpy(q->tokens, from->tokens, from->length * sizeof *q->tokens);
     q->length = from->length;
+    q->n_own = from->n_own < from->length ? from->n_own : SIZE_MAX;
     for (q->n_pages = 0; q->n_pages < pages_of(q->length); q->n_pages++) {
         q->pages[q->n_pages] = t->pages[from->pages[q->n_pages]];
         sl_pages_hold(&session->pages, q->pages[q->n_pages]);

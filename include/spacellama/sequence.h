@@ -49,6 +49,7 @@ SL_API sl_status sl_seq_copy(sl_session *session, uint32_t from, uint32_t to, si
 /** Takes `discard` tokens out behind the first `keep`, and moves all later ones back by as many positions: so a text goes on when the context is full. What is left is not computed again. Keys are turned from
  *  their old positions to the new ones, and rounded to the type of the cache once more; and the tokens that stay were computed when they could see those that go. So what follows is *not* the text that the remaining
  *  tokens would give if they were computed, and the promise of equal bits ends here: it still holds between machines, threads and CPU levels that shift at the same place, not between different ways to cut a text into calls.
+ *  What is kept or shared of a beginning (sl_seq_keep_prefix(), `reuse`) ends there, too.
  *  Shared pages are copied first (SL_ERR_FULL if there are too few). SL_ERR_RANGE: there are not so many tokens; SL_ERR_UNSUPPORTED: the sequence holds pictures. These change nothing; if a
  *  backend fails half way, the first `keep` tokens are left. Since 0.1. */
 SL_API sl_status sl_seq_shift(sl_session *session, uint32_t seq, size_t keep, size_t discard);

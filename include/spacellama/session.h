@@ -68,7 +68,7 @@ SL_API const sl_token *sl_session_tokens(const sl_session *session);
 SL_API sl_status sl_session_rewind(sl_session *session, size_t length);
 
 /** Goes back to the longest beginning of the timeline that ids[n_ids] begins with too, but for the last of them: what is left to append, from ids[*n_kept]
- *  on, is at least one token, for its logits. So a prompt that repeats what was said before is computed from where it differs. Pictures of the tokens that stay
+ *  on, is at least one token, for its logits. It is no longer than what the tokens would give if they were computed now: nothing behind a shift (sl_seq_shift()) is kept. So a prompt that repeats what was said before is computed from where it differs. Pictures of the tokens that stay
  *  stay (equal image tokens are taken for equal pictures); those that wait for their token still wait. Since 0.1. */
 SL_API sl_status sl_session_keep_prefix(sl_session *session, const sl_token *ids, size_t n_ids, size_t *n_kept);
 

@@ -4,7 +4,7 @@
  *
  *  A state belongs to the model files that it was made with (sl_model_info.identity), to what was chosen about their arithmetic, to the cache type and to sl_numerics_id(). A
  *  damaged one is refused, whichever bit of it changed; but it is not signed: load only states that come from where you trust. What samplers remember is
- *  not in it. */
+ *  not in it. States of earlier versions are read, too; those of version 1 do not say whether a sequence was shifted (sl_seq_shift()), so a prompt reuses nothing of them. */
 #ifndef SPACELLAMA_STATE_H
 #define SPACELLAMA_STATE_H
 

@@ -206,6 +206,95 @@ static void pictures_too(void **state)
         sl_image_free(images[i]);
 }
 
+/* ---- what a shift leaves behind ---- */
+
+enum { SHIFTED_KEEP = 20, SHIFTED_LENGTH = 100, N_SHIFTED_VOCAB = 40 };
+
+/* The timeline of a sequence and one token more as a prompt: what is kept of it, and that all of it then says what it says in a session of its own. */
+static void reused_up_to(sl_session *session, uint32_t seq, size_t wanted, sl_session *fresh)
+{
+    static float rows[2][N_SHIFTED_VOCAB];
+    sl_token ids[N_CTX];
+    uint32_t seqs[N_CTX];
+    uint8_t last[N_CTX] = { 0 };
+    const size_t n = sl_seq_length(session, seq) + 1;
+    size_t n_kept = 0;
+    for (size_t i = 0; i < n; i++)
+        ids[i] = i + 1 < n ? sl_seq_tokens(session, seq)[i] : 7, seqs[i] = seq;
+    last[n - 1] = 1;
+    STATUS(sl_seq_keep_prefix(session, seq, ids, n, &n_kept), SL_OK);
+    assert_int_equal(n_kept, wanted);
+    assert_int_equal(sl_seq_length(session, seq), wanted);
+    STATUS(sl_session_eval_batch(session, ids + n_kept, seqs, last + n_kept, n - n_kept, rows[0]), SL_OK);
+    STATUS(sl_session_rewind(fresh, 0), SL_OK);
+    STATUS(sl_session_eval(fresh, ids, n, rows[1], 1), SL_OK);
+    assert_memory_equal(rows[0], rows[1], sizeof rows[0]);
+    STATUS(sl_seq_keep_prefix(session, seq, ids, n, &n_kept), SL_OK);
+    assert_int_equal(n_kept, n - 1);            /* nothing is left of the shift */
+}
+
+/* The same through sl_generate(), and through a queue that shares what sequence 0 holds. */
+static void generated_up_to(sl_session *session, sl_session *fresh)
+{
+    sl_token ids[SHIFTED_LENGTH + 1], *said;
+    sl_generate_options g = SL_GENERATE_OPTIONS_INIT;
+    sl_generate_result r = { .size = sizeof r };
+    sl_queue_options qo = { .size = sizeof qo, .first_seq = 3 };
+    sl_queue_result qr = SL_QUEUE_RESULT_INIT;
+    sl_queue *queue;
+    memcpy(ids, sl_session_tokens(session), SHIFTED_LENGTH * sizeof *ids);
+    ids[SHIFTED_LENGTH] = 7;
+    g.max_tokens = 12, g.reuse = 1;
+    STATUS(sl_session_rewind(fresh, 0), SL_OK);
+    STATUS(sl_generate(fresh, ids, COUNT(ids), &g, &r), SL_OK);
+    said = malloc((SHIFTED_LENGTH + 13) * sizeof *said);
+    const size_t n = sl_session_length(fresh);
+    memcpy(said, sl_session_tokens(fresh), n * sizeof *said);
+    STATUS(sl_queue_create(&queue, session, &qo), SL_OK);
+    STATUS(sl_queue_submit(queue, ids, COUNT(ids), &g, NULL, 0, NULL), SL_OK);
+    STATUS(sl_queue_run(queue), SL_OK);
+    STATUS(sl_queue_take(queue, &qr), SL_OK);
+    assert_true(qr.status == SL_OK && qr.n_kept == SHIFTED_KEEP);
+    assert_memory_equal(sl_seq_tokens(session, 3), said, sl_seq_length(session, 3) * sizeof *said);
+    sl_queue_free(queue);
+    STATUS(sl_generate(session, ids, COUNT(ids), &g, &r), SL_OK);
+    assert_int_equal(r.n_kept, SHIFTED_KEEP);
+    assert_int_equal(sl_session_length(session), n);
+    assert_memory_equal(sl_session_tokens(session), said, n * sizeof *said);
+    free(said);
+}
+
+static void reuse_ends_at_a_shift(void **state)
+{
+    (void)state;
+    sl_model *model = load_model(tiny_create(&(tiny_shape) { .n_vocab = N_SHIFTED_VOCAB }), NULL, 1);
+    sl_session *a = open_session(model, NULL, N_CTX, 4, 32), *b = open_session(model, NULL, N_CTX, 4, 32), *fresh = open_session(model, NULL, N_CTX, 1, 64);
+    uint64_t seed = 8;
+    append(a, 0, SHIFTED_LENGTH + 50, N_SHIFTED_VOCAB, &seed);
+    STATUS(sl_seq_copy(a, 0, 3, SHIFTED_LENGTH + 50), SL_OK);
+    STATUS(sl_seq_shift(a, 0, SHIFTED_KEEP, 30), SL_OK);
+    STATUS(sl_seq_shift(a, 0, SHIFTED_KEEP + 40, 20), SL_OK);       /* again, further behind */
+    STATUS(sl_seq_copy(a, 0, 1, SHIFTED_KEEP + 1), SL_OK);
+    STATUS(sl_seq_copy(a, 0, 2, SHIFTED_KEEP), SL_OK);              /* what was before it */
+    tape one = write_state(a, 0), all = write_state(a, SL_SEQ_ALL);
+    STATUS(read_state(b, SL_SEQ_ALL, &all), SL_OK);
+    generated_up_to(b, fresh);
+    STATUS(read_state(b, SL_SEQ_ALL, &all), SL_OK);
+    static const size_t wanted[] = { SHIFTED_KEEP, SHIFTED_KEEP, SHIFTED_KEEP, SHIFTED_LENGTH + 50 };
+    for (uint32_t q = 0; q < 4; q++)
+        reused_up_to(b, q, wanted[q], fresh);
+    STATUS(read_state(b, 3, &one), SL_OK);
+    reused_up_to(b, 3, SHIFTED_KEEP, fresh);
+    for (uint32_t q = 3; q > 0; q--)
+        reused_up_to(a, q, wanted[q], fresh);
+    STATUS(sl_seq_rewind(a, 3, 0), SL_OK);
+    STATUS(sl_seq_rewind(a, 1, 0), SL_OK);
+    generated_up_to(a, fresh);
+    free(one.bytes), free(all.bytes);
+    sl_session_free(a), sl_session_free(b), sl_session_free(fresh);
+    sl_model_free(model);
+}
+
 /* ---- damage ---- */
 
 /* A model whose states are small. */
@@ -367,6 +456,6 @@ static void memory_fails(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(goes_on), cmocka_unit_test(pictures_too), cmocka_unit_test(every_bit_counts), cmocka_unit_test(does_not_fit), cmocka_unit_test(memory_fails) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(goes_on), cmocka_unit_test(pictures_too), cmocka_unit_test(reuse_ends_at_a_shift), cmocka_unit_test(every_bit_counts), cmocka_unit_test(does_not_fit), cmocka_unit_test(memory_fails) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* state.c - what stands in a state behind right checksums is checked, too: ids that the model does not have, image tokens without their pictures and pictures without their
- * tokens. How states go on: tests/api/state.c; any bytes: tests/fuzz/state.c. */
+ * tokens, a shift behind the end; and states of earlier versions are read. How states go on: tests/api/state.c; any bytes: tests/fuzz/state.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,6 +91,7 @@ static void what_is_in_it(void **state)
         { 1, TOKENS + 4, N_VOCAB + 1, 4, SL_ERR_RANGE, "does not have" },       /* the embedding has a row for it, but it is neither text nor the image token */
         { 1, TOKENS + 8, N_VOCAB, 4, SL_ERR_RANGE, "without its picture" }, { 1, TOKENS + 4, 7, 4, SL_ERR_RANGE, "no order" },
         { 1, ENTRIES, 1, 8, SL_ERR_RANGE, "no order" }, { 1, ENTRIES + 8, 2, 8, SL_ERR_RANGE, "without its picture" }, { 1, ENTRIES + 24, 3, 8, SL_ERR_RANGE, "no order" },
+        { 0, TOKENS - 8, N_TOKENS, 8, SL_OK, "" }, { 0, TOKENS - 8, 2, 8, SL_OK, "" }, { 0, TOKENS - 8, N_TOKENS + 1, 8, SL_ERR_RANGE, "behind its end" }, { 0, TOKENS - 8, UINT64_MAX, 8, SL_ERR_RANGE, "behind its end" },
         { 1, ENTRIES + 32, 0, 8, SL_ERR_RANGE, "a picture of 0 keys" }, { 1, ENTRIES + 32, INT64_MAX, 8, SL_ERR_RANGE, "keys" },
     };
     sl_session *sessions[] = { open_session(0), open_session(1) };
@@ -111,8 +112,56 @@ static void what_is_in_it(void **state)
         sl_session_free(sessions[p]);
 }
 
+/* Says how much of the first sequence, which has all tokens of the state, is reused. */
+static size_t reused(sl_session *session)
+{
+    sl_token ids[N_TOKENS + 1] = { 0 };
+    size_t n = 0;
+    memcpy(ids, sl_session_tokens(session), N_TOKENS * sizeof *ids);
+    fine(sl_session_keep_prefix(session, ids, N_TOKENS + 1, &n));
+    return n;
+}
+
+/* Version 1 had no n_own in the record of a sequence, and what it holds may have been shifted. */
+static void earlier_versions(void **state)
+{
+    (void)state;
+    for (int pictures = 0; pictures < 2; pictures++) {
+        static tape now, before;
+        sl_session *session = open_session(pictures);
+        sl_state_head head;
+        uint32_t crc;
+        write_state(&now, session, pictures);
+        now.at = 0;
+        fine(sl_state_read(session, 0, get, &now, NULL));
+        assert_int_equal(reused(session), N_TOKENS);
+        memcpy(&head, now.bytes, sizeof head);
+        assert_int_equal(head.version, 2);
+        head.version = 1, head.bytes -= 8;
+        crc = sl_crc32c(0, &head, sizeof head);
+        before = (tape) { .n = now.n - 8 };
+        memcpy(before.bytes, &head, sizeof head);
+        memcpy(before.bytes + sizeof head, &crc, 4);
+        memcpy(before.bytes + HEAD, now.bytes + HEAD, TOKENS - 8 - HEAD);
+        memcpy(before.bytes + TOKENS - 8, now.bytes + TOKENS, now.n - TOKENS);
+        mend_checksum(&before);
+        fine(sl_state_read(session, 0, get, &before, NULL));
+        assert_int_equal(sl_session_length(session), N_TOKENS);
+        assert_int_equal(reused(session), 0);
+        for (uint32_t version = 0; version <= 3; version += 3) {
+            head.version = version;
+            crc = sl_crc32c(0, &head, sizeof head);
+            memcpy(before.bytes, &head, sizeof head);
+            memcpy(before.bytes + sizeof head, &crc, 4);
+            before.at = 0;
+            assert_int_equal(sl_state_read(session, 0, get, &before, NULL), SL_ERR_VERSION);
+        }
+        sl_session_free(session);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_in_it) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_in_it), cmocka_unit_test(earlier_versions) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
