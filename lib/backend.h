@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 /* Raised whenever anything in this file, tensor.h, type.h or op.h's table changes. */
-#define SL_BACKEND_CONTRACT 6u
+#define SL_BACKEND_CONTRACT 7u
 /* A module exports this symbol: const sl_backend *sl_backend_module(void). */
 #define SL_BACKEND_SYMBOL "sl_backend_module"
 
@@ -108,6 +108,9 @@ typedef struct sl_backend {
 
     /* Bytes of device memory that place() will take for a weight (0 if it is used in place); *temporary: besides, while it runs. */
     uint64_t (*weight_bytes)(void *device, const sl_weight *weight, int in_place, uint64_t *temporary);
+    /* Told once, before the first place(): the weight_bytes of all weights that will be placed. A device may take that memory at once, so that small matrices lie side by side
+     * on large pages; it places what does not fit all the same. SL_ERR_NOMEM if there is not so much. NULL: it need not know. */
+    sl_status (*reserve)(void *device, uint64_t bytes);
     /* Reads, checks (no NaN, no infinity: SL_ERR_NONFINITE) and packs a weight; *handle goes into sl_weight. */
     sl_status (*place)(void *device, const sl_weight_source *source, void **handle);
     void (*unplace)(void *device, void *handle);       /* NULL is fine */

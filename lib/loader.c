@@ -404,8 +404,26 @@ static sl_status write_cache(sl_loader *loader)
     return status;
 }
 
+/* Tells every device what it will be given to place. */
+static sl_status reserve(sl_loader *loader)
+{
+    const sl_model *model = loader->model;
+    for (int i = 0; i < model->n_devices; i++) {
+        const sl_device *d = &model->devices[i];
+        uint64_t bytes = 0, temporary;
+        for (size_t k = 0; k < loader->n_bound; k++)
+            if (loader->bound[k].weight && loader->bound[k].device == i &&
+                sl_add64(bytes, d->backend->weight_bytes(d->handle, loader->bound[k].weight, (int)loader->options->in_place, &temporary), &bytes))
+                return sl_fail(SL_ERR_OVERFLOW, "the weights do not fit the address space");
+        if (d->backend->reserve)
+            SL_TRY(d->backend->reserve(d->handle, bytes));
+    }
+    return SL_OK;
+}
+
 sl_status sl_loader_place(sl_loader *loader)
 {
+    SL_TRY(reserve(loader));
     open_cache(loader);
     for (size_t i = 0; i < loader->n_bound; i++) {
         const sl_bound *b = &loader->bound[i];

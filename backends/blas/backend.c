@@ -103,6 +103,12 @@ static uint64_t blas_weight_bytes(void *device, const sl_weight *weight, int in_
     return sl_backend_cpu.weight_bytes(((blas_device *)device)->cpu, weight, in_place, temporary);
 }
 
+static sl_status blas_reserve(void *device, uint64_t bytes)
+{
+    const blas_device *dev = device;
+    return blas_tell(dev, sl_backend_cpu.reserve(dev->cpu, bytes));
+}
+
 /* The host's functions, whose sentence is the host's: it becomes the module's, which the pool carries from thread to thread. */
 typedef struct from_host { const sl_weight_source *source; const blas_device *device; } from_host;
 
@@ -167,7 +173,7 @@ static sl_status blas_end(void *device)
 /* The layout is the CPU's, so files of packed weights serve both. */
 static const sl_backend backend = {
     .contract = SL_BACKEND_CONTRACT, .name = "blas", .numerics = 1, .open = blas_open, .close = blas_close, .impl = blas_impl, .threads = blas_threads,
-    .weight_bytes = blas_weight_bytes, .place = blas_place, .unplace = blas_unplace, .packed = blas_packed, .layout = CPU_LAYOUT,
+    .weight_bytes = blas_weight_bytes, .reserve = blas_reserve, .place = blas_place, .unplace = blas_unplace, .packed = blas_packed, .layout = CPU_LAYOUT,
     .alloc = blas_alloc, .free = blas_free, .upload = blas_copy, .download = blas_copy, .begin = blas_begin, .end = blas_end,
 };
 

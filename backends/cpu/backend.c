@@ -87,9 +87,9 @@ static void cpu_close(void *device)
     cpu_device *dev = device;
     const sl_mem mem = dev->mem;
     cpu_pool_free(dev->pool);
-    for (size_t i = 0; i < dev->n_segments; i++)
-        if (dev->segments[i].origin == CPU_ORIGIN_LIBRARY)
-            sl_mem_pages_free(&mem, dev->segments[i].base, dev->segments[i].length);
+    for (size_t i = 0; i < dev->n_rooms; i++)
+        sl_mem_pages_free(&mem, dev->rooms[i].base, dev->rooms[i].length);
+    sl_mem_free(&mem, dev->rooms);
     sl_mem_free(&mem, dev->segments);
     sl_mem_free(&mem, (void *)dev->impls);
     sl_cond_destroy(&dev->free);
@@ -264,26 +264,54 @@ static sl_status place_all(cpu_device *dev, placing *p)
     return SL_OK;
 }
 
+static sl_status add_room(cpu_device *dev, size_t bytes)
+{
+    SL_TRY(sl_mem_grow(&dev->mem, &dev->rooms, dev->n_rooms + 1, sizeof *dev->rooms));
+    const cpu_room room = { sl_mem_pages(&dev->mem, bytes), bytes, 0 };
+    if (!room.base)
+        return SL_ERR_NOMEM;
+    dev->rooms[dev->n_rooms++] = room;
+    return SL_OK;
+}
+
+/* Nothing is touched here: the threads that read a weight with every token are to be the first. */
+static sl_status cpu_reserve(void *device, uint64_t bytes)
+{
+    if (bytes > SIZE_MAX / 2)
+        return sl_fail(SL_ERR_OVERFLOW, "%llu bytes of weights do not fit the address space", (unsigned long long)bytes);
+    return bytes ? add_room(device, (size_t)bytes) : SL_OK;
+}
+
+/* The next `bytes`, whole lines (as panels are), of the last room, or of one of their own. */
+static sl_status take_room(cpu_device *dev, size_t bytes, uint8_t **base)
+{
+    if (!dev->n_rooms || dev->rooms[dev->n_rooms - 1].length - dev->rooms[dev->n_rooms - 1].used < bytes)
+        SL_TRY(add_room(dev, bytes));
+    cpu_room *room = &dev->rooms[dev->n_rooms - 1];
+    *base = room->base + room->used;
+    room->used += bytes;
+    return SL_OK;
+}
+
 static sl_status add_segment(cpu_device *dev, const sl_weight_source *source, size_t bytes, size_t *index)
 {
     SL_TRY(sl_mem_grow(&dev->mem, &dev->segments, dev->n_segments + 1, sizeof *dev->segments));
     cpu_segment segment = { (uint8_t *)source->in_place, bytes, source->writable, source->writable ? CPU_ORIGIN_CALLER : CPU_ORIGIN_FLASH };
     if (!source->in_place) {
-        segment = (cpu_segment) { sl_mem_pages(&dev->mem, bytes), bytes, 1, CPU_ORIGIN_LIBRARY };
-        if (!segment.base)
-            return SL_ERR_NOMEM;
+        segment.writable = 1, segment.origin = CPU_ORIGIN_LIBRARY;
+        SL_TRY(take_room(dev, bytes, &segment.base));
     }
     *index = dev->n_segments;
     dev->segments[dev->n_segments++] = segment;
     return SL_OK;
 }
 
-/* The last segment goes: nothing was placed in it. */
+/* The last segment goes: nothing was placed in it, and its room is the next one's. */
 static void drop_segment(cpu_device *dev)
 {
     const cpu_segment *s = &dev->segments[--dev->n_segments];
     if (s->origin == CPU_ORIGIN_LIBRARY)
-        sl_mem_pages_free(&dev->mem, s->base, s->length);
+        dev->rooms[dev->n_rooms - 1].used -= s->length;
 }
 
 static sl_status fill(cpu_device *dev, placing *p)
@@ -427,6 +455,6 @@ static sl_status cpu_copy(void *device, void *to, const void *from, size_t bytes
 
 const sl_backend sl_backend_cpu = {
     .contract = SL_BACKEND_CONTRACT, .name = "cpu", .open = cpu_open, .close = cpu_close, .impl = cpu_impl, .threads = cpu_threads,
-    .weight_bytes = cpu_weight_bytes, .place = cpu_place, .unplace = cpu_unplace, .packed = cpu_packed, .layout = CPU_LAYOUT,
+    .weight_bytes = cpu_weight_bytes, .reserve = cpu_reserve, .place = cpu_place, .unplace = cpu_unplace, .packed = cpu_packed, .layout = CPU_LAYOUT,
     .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy, .download = cpu_copy, .begin = cpu_begin, .end = cpu_end,
 };

@@ -35,7 +35,11 @@ size_t cpu_lists(const cpu_list **lists);
 
 extern const sl_backend sl_backend_cpu;
 
-/* Where weights lie: one entry per placed weight. */
+/* Memory that weights lie in, one after the other, each on a border of CPU_LINE bytes: all of a model in one, as far as they were reserved. Memory of a few
+ * megabytes and more is given in huge pages, and what a thread reads of a matrix can be less. */
+typedef struct cpu_room { uint8_t *base; size_t length, used; } cpu_room;
+
+/* Where weights lie: one entry per placed weight. Those that the library packed lie in rooms. */
 typedef struct cpu_segment {
     uint8_t *base;
     size_t length;
@@ -58,6 +62,8 @@ typedef struct cpu_device {
     int taken;                      /* 1 from begin to end of a pass: sessions take turns */
     const sl_impl **impls;          /* the best-first list */
     size_t n_impls;
+    cpu_room *rooms;                /* the last one is being filled */
+    size_t n_rooms;
     cpu_segment *segments;
     size_t n_segments;
 } cpu_device;
