@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "checksum.h"
+#include "counting.h"
 #include "weights.h"
 
 enum { CANARY = 0xa5, GUARD = 64 };
@@ -125,12 +126,85 @@ static void layouts_do_not_change_unsaid(void **state)
     }
 }
 
+/* ---- where a device puts weights ---- */
+
+enum { ROWS = 35, ROW = 300, BAD = 1 };     /* of F32; the matrix that comes with a number that is none */
+
+static sl_status read_matrix(uint64_t offset, void *to, size_t bytes, void *user)
+{
+    float *x = to;
+    for (size_t i = 0; i < bytes / sizeof *x; i++)
+        x[i] = (float)(*(const int *)user * 1000000 + (int)(offset / sizeof *x + i));
+    if (*(const int *)user == BAD)
+        x[0] = sl_float(0x7f800000u);
+    return SL_OK;
+}
+
+static sl_status go_on(uint64_t done, void *user) { return (void)done, (void)user, SL_OK; }
+
+/* Room for two matrices is reserved (or none). The second fails and leaves its place to the one after it; the fourth needs memory of its own. Whatever was reserved, they are packed alike. */
+static void weights_share_memory(void **state)
+{
+    (void)state;
+    const size_t bytes = 3 * cpu_panel_bytes(SL_TYPE_F32, ROW);
+    uint32_t sums[2][4] = { { 0 } };
+    for (size_t n_reserved = 0; n_reserved <= 2; n_reserved += 2) {
+        counting c = { 0 };
+        const sl_mem mem = counting_mem(&c);
+        const sl_backend_options options = { .mem = &mem, .n_threads = 3 };
+        sl_device d;
+        void *handles[4] = { NULL };
+        const uint8_t *at[4] = { NULL };
+        assert_int_equal(sl_device_open(&d, "cpu", 3, &options), SL_OK);
+        assert_int_equal(d.backend->reserve(d.handle, n_reserved * bytes), SL_OK);
+        for (int i = 0; i < 4; i++) {
+            const sl_weight w = { .name = "w", .type = SL_TYPE_F32, .form = SL_ACT_F32, .n_in = ROW, .n_out = ROWS, .n_mat = 1 };
+            const sl_weight_source source = { .weight = &w, .read = read_matrix, .progress = go_on, .user = &i };
+            size_t got;
+            assert_int_equal(d.backend->place(d.handle, &source, &handles[i]), i == BAD ? SL_ERR_NONFINITE : SL_OK);
+            if (i == BAD)
+                continue;
+            at[i] = d.backend->packed(d.handle, handles[i], &got);
+            assert_int_equal(got, bytes);
+            sums[n_reserved != 0][i] = sl_crc32c(0, at[i], bytes);
+        }
+        for (int i = 0; i < 4 && n_reserved; i++)       /* later ones did not touch it */
+            assert_int_equal(i == BAD ? 0 : sl_crc32c(0, at[i], bytes), sums[0][i]);
+        if (n_reserved) {
+            assert_int_equal(c.largest_bytes, n_reserved * bytes);
+            assert_ptr_equal(at[2], at[0] + bytes);
+        }
+        for (int i = 0; i < 4; i++)
+            d.backend->unplace(d.handle, handles[i]);
+        sl_device_close(&d, &mem);
+        assert_int_equal(c.live_blocks, 0);
+        assert_int_equal(c.wrong, 0);
+    }
+}
+
+static void what_cannot_be_reserved(void **state)
+{
+    (void)state;
+    counting c = { .most_bytes = 1 << 20 };
+    const sl_mem mem = counting_mem(&c);
+    const sl_backend_options options = { .mem = &mem, .n_threads = 1 };
+    sl_device d;
+    assert_int_equal(sl_device_open(&d, "cpu", 3, &options), SL_OK);
+    assert_int_equal(d.backend->reserve(d.handle, 1 << 20), SL_ERR_NOMEM);
+    assert_int_equal(d.backend->reserve(d.handle, UINT64_MAX), SL_ERR_OVERFLOW);
+    assert_int_equal(d.backend->reserve(d.handle, 0), SL_OK);
+    sl_device_close(&d, &mem);
+    assert_int_equal(c.live_blocks, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packs_every_type),
         cmocka_unit_test(decodes_rows),
         cmocka_unit_test(layouts_do_not_change_unsaid),
+        cmocka_unit_test(weights_share_memory),
+        cmocka_unit_test(what_cannot_be_reserved),
     };
     return cmocka_run_group_tests_name("panel", tests, NULL, NULL);
 }

@@ -28,6 +28,8 @@ static void *count_alloc(size_t bytes, size_t alignment, void *user)
     c->live_bytes += bytes;
     if (c->live_bytes > c->peak_bytes)
         c->peak_bytes = c->live_bytes;
+    if (bytes > c->largest_bytes)
+        c->largest_bytes = bytes;
     return p + front;
 }
 

@@ -7,6 +7,7 @@
 
 typedef struct counting {
     size_t live_blocks, live_bytes, peak_bytes, calls;
+    size_t largest_bytes;   /* of one block, of all that were taken */
     size_t fail_at;     /* the call, from 1, that fails; 0: none */
     size_t fail_for;    /* how many fail from there on; 0: all */
     size_t most_bytes;  /* what would make live_bytes more than this fails; 0: no limit */
