@@ -116,13 +116,13 @@ static void get_file(const char *name, content *c)
         fclose(f);
 }
 
+/* Always a new file: of one that was cut to nothing and closed again some file systems write everything back, and wait. */
 static void put_file(const char *name, const content *c)
 {
-    if (!c->there) {
-        (void)syscall(SYS_unlinkat, AT_FDCWD, name, 0);
+    (void)syscall(SYS_unlinkat, AT_FDCWD, name, 0);
+    if (!c->there)
         return;
-    }
-    const int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    const int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0600);
     assert_true(fd >= 0 && syscall(SYS_pwrite64, fd, c->bytes, c->n, 0) == (long)c->n);
     close(fd);
 }
