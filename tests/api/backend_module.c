@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Backends that live in modules, loaded by path: what comes back when one is not there, not a module, of another contract, or unable. */
+#include "check.h"
 #include "eval.h"
 #include "model_build.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 #define SMALL .n_embd = 32, .n_ff = 32, .n_layer = 2, .n_head = 2, .n_head_kv = 1, .d_head = 16, .n_vocab = 17, .n_ctx = 64
 

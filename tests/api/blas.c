@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* blas.c - the backend "blas" beside "cpu": close where OpenBLAS multiplies, the same bits where it does not, the same sentences where something fails; and modules that cannot work. */
 #define _GNU_SOURCE
+#include "check.h"
 #include "eval.h"
 #include "model_build.h"
 #include "random.h"
@@ -8,15 +9,11 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 /* More than two pieces of k and two slices of outputs, and no whole ones; two blocks of rows of a task. */
 enum { N_TOK = 700, N_VOCAB = 333 };
 static const model_spec shape = { .n_embd = 1100, .n_ff = 600, .n_layer = 1, .n_head = 6, .n_head_kv = 2, .d_head = 24, .n_vocab = N_VOCAB, .n_ctx = 1024, .seed = 4 };
@@ -24,13 +21,6 @@ static const sl_type types[] = { SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_BF16 };
 static const char *const labels[] = { " matmul/f32/openblas ", " matmul/f16/openblas ", " matmul/bf16/openblas " };
 static const char *module;
 static sl_token ids[N_TOK];
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
 
 static void compute(const model_file *file, const eval_how *how, float *logits, eval_proof *proof)
 {

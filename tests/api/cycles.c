@@ -2,25 +2,17 @@
 /* cycles.c - ten thousand models, loaded and freed: from memory and from a file, with threads and without, some used and some given up half-way. Nothing of them is left:
  * no block, no open file, no thread, and the process is as large as before. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "faults.h"
 #include "sanitized.h"
 #include "tiny.h"
 
-#ifdef SANITIZED
-enum { N_CYCLES = 300, N_WARM = 100, EXACT = 0 };       /* freed memory waits in quarantine */
-#else
-enum { N_CYCLES = 10000, N_WARM = 1000, EXACT = 1 };
-#endif
+enum { N_CYCLES = WHEN_SANITIZED(300, 10000), N_WARM = WHEN_SANITIZED(100, 1000), EXACT = WHEN_SANITIZED(0, 1) };       /* freed memory waits in quarantine */
 enum { N_VOCAB = 24, N_IDS = 4, MOST_GROWTH = 512 << 10 };
 
 static const sl_token ids[N_IDS] = { 1, 7, 20, 3 };
@@ -30,24 +22,18 @@ static char path[] = "/tmp/spacellama-XXXXXX";
 static float expected[N_VOCAB];
 static sl_allocator allocator;
 
-static void fine(sl_status status)
-{
-    if (status != SL_OK)
-        fail_msg("%s (%s)", sl_status_name(status), sl_last_error());
-}
-
 static int32_t stop_late(uint64_t done, uint64_t total, void *user) { return (void)user, done > total / 2; }
 
 static sl_model *load(int cycle)
 {
-    const sl_source source = { .size = sizeof source, .data = file, .length = file_size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, file_size), *const sources[] = { &source };
     const sl_model_options o = { .size = sizeof o, .n_threads = cycle % 16 == 5 ? 3 : 1, .in_place = cycle % 8 == 3, .allocator = &allocator, .progress = cycle % 32 == 9 ? stop_late : NULL };
     sl_model *model = NULL;
     const sl_status status = cycle % 2 ? sl_model_load(&model, path, &o) : sl_model_load_sources(&model, sources, 1, &o);
     if (o.progress)
         assert_int_equal(status, SL_ERR_CANCELLED);
     else
-        fine(status);
+        OK(status);
     return model;
 }
 
@@ -57,11 +43,11 @@ static void use(sl_model *model)
     float logits[N_VOCAB];
     sl_session *session;
     const sl_generate_options o = { .size = sizeof o, .max_tokens = 3 };
-    fine(sl_session_create(&session, model, NULL));
+    OK(sl_session_create(&session, model, NULL));
     sl_model_free(model);
-    fine(sl_session_eval(session, ids, N_IDS, logits, 1));
+    OK(sl_session_eval(session, ids, N_IDS, logits, 1));
     assert_memory_equal(logits, expected, sizeof logits);
-    fine(sl_generate(session, NULL, 0, &o, NULL));
+    OK(sl_generate(session, NULL, 0, &o, NULL));
     sl_session_free(session);
 }
 
@@ -115,8 +101,8 @@ static int prepare(void **state)
     tiny_save(path, file, file_size);
     sl_session *session;
     sl_model *model = load(0);
-    fine(sl_session_create(&session, model, NULL));
-    fine(sl_session_eval(session, ids, N_IDS, expected, 1));
+    OK(sl_session_create(&session, model, NULL));
+    OK(sl_session_eval(session, ids, N_IDS, expected, 1));
     sl_session_free(session);
     sl_model_free(model);
     return 0;

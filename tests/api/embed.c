@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* embed.c - vectors of texts through the interface: they are what logits are made of, pooled as the definition says; the same bits whatever stands beside a text; sequences that are
  * in use are not touched; calls that fail leave the session as it was. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "eval.h"
 #include "random.h"
 #include "sanitized.h"
 #include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_VOCAB = 40, N_EMBD = 64, N_CTX = 200, N_TEXTS = 12, N_IDS = 700 };
 static const tiny_shape shape = { .n_embd = N_EMBD, .n_head = 2, .n_head_kv = 1, .n_vocab = N_VOCAB };
 static unsigned char *file;
@@ -26,13 +21,6 @@ static float *output;           /* [N_EMBD, N_VOCAB] output.weight of that file 
 static sl_token ids[N_IDS];
 static size_t lengths[N_TEXTS], n_ids;
 static float tokens[N_IDS][N_EMBD];             /* of every token, not normalised: each text alone */
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
 
 static sl_model *load(const char *level, uint32_t n_threads)
 {
@@ -362,7 +350,7 @@ static void memory_fails(void **state)
     static float got[N_IDS][N_EMBD];
     counting c = { 0 };
     const sl_allocator allocator = counting_allocator(&c);
-    const sl_source source = { .size = sizeof source, .data = file, .length = file_bytes }, *const sources[] = { &source };
+    const sl_source source = source_of(file, file_bytes), *const sources[] = { &source };
     const sl_model_options mo = { .size = sizeof mo, .n_threads = 1, .allocator = &allocator };
     sl_model *model = NULL;
     STATUS(sl_model_load_sources(&model, sources, 1, &mo), SL_OK);
@@ -382,8 +370,7 @@ static void memory_fails(void **state)
     assert_memory_equal(got, tokens, n_ids * sizeof got[0]);
     sl_session_free(session);
     sl_model_free(model);
-    assert_int_equal(c.live_blocks, 0);
-    assert_int_equal(c.wrong, 0);
+    counting_check_none(&c);
 }
 
 int main(void)

@@ -2,19 +2,13 @@
 /* failure.c - what happens when something cannot be had: every call that the library makes of its host or of the system fails once, and from each on for good, in every
  * call that a program makes. The call answers with an error and a sentence, or does without and says nothing; nothing leaks, be it memory, files or threads; and
  * what existed before goes on as if nothing had been. And computing takes no memory at all. What is done: tests/support/acts.c; how it fails: tests/support/faults.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
 #include <spacellama/spacellama.h>
 #include "acts.h"
+#include "check.h"
 #include "picture_build.h"
 #include "sanitized.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 /* DOES_WITHOUT: the call may (or it does it again); ONCE: for ever would take for ever; RARE: not in every build. */
 enum { DOES_WITHOUT = 1, ONCE = 2, RARE = 4 };

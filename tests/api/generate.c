@@ -1,46 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* generate.c - sl_generate on a model of random weights (its path stands in SL_TINY): ends of every kind, stop strings anywhere in the text,
  * and what is left in the session. Its words are random, so each expectation is made from a run without the thing that is tested. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <stdlib.h>
-#include <string.h>
-#include <spacellama/spacellama.h>
+#include "random_model.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { MOST_TEXT = 16384, MOST_TOKENS = 1024 };
 
-static sl_model *model;
 static uint32_t lookup;         /* every test runs with several: nothing that can be seen depends on it */
-static uint32_t n_vocab;
-static sl_token prompt[64];
-static size_t n_prompt;
 
-static int load(void **state)
-{
-    (void)state;
-    const char *path = getenv("SL_TINY"), *text = "The rover follows the ridge";
-    sl_model_options options = SL_MODEL_OPTIONS_INIT;
-    options.n_threads = 1;
-    sl_model_info info = { sizeof info };
-    if (!path || sl_model_load(&model, path, &options) != SL_OK || sl_model_get_info(model, &info) != SL_OK ||
-        sl_encode(model, text, strlen(text), SL_ENCODE_ADD_SPECIAL, prompt, COUNT(prompt), &n_prompt) != SL_OK) {
-        print_error("%s: %s\n", path ? path : "SL_TINY", sl_last_error());
-        return 1;
-    }
-    n_vocab = info.n_vocab;
-    return 0;
-}
-
-static int unload(void **state)
-{
-    (void)state;
-    sl_model_free(model);
-    return 0;
-}
+static int load(void **state) { return (void)state, load_model("The rover follows the ridge", 1); }
 
 /* ---- what a run shows ---- */
 

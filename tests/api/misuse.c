@@ -2,18 +2,12 @@
 /* misuse.c - every exported function, called as it must not be: NULL, zero, huge, out of range, in the wrong state. Each answers with an error and a sentence, or with the
  * value that its header promises; and everything works afterwards as it did before. The last test looks for functions without a row here: tests/abi/symbols.txt lists
  * them all. More rows: misuse_session.c. Structures of every size: structures.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "misuse.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 static const sl_token ids[] = { 1, 270, 280, 290, 299 };
 enum { N_IDS = COUNT(ids) };

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* misuse_session.c - the rows of misuse.c for what computes, chooses and remembers. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "misuse.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 static const sl_token ids[] = { 1, 270, 280, 290, 299 };
 enum { N_IDS = COUNT(ids) };

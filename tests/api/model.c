@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* model.c - models through the interface: every way of loading gives the same numbers, every misuse a status and a sentence. */
 #define _GNU_SOURCE     /* sched_getaffinity */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,43 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 #include <spacellama/spacellama.h>
-#include "counting.h"
-#include "tiny.h"
+#include "counted_model.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_VOCAB = 24, N_IDS = 5 };
 static const sl_token ids[N_IDS] = { 1, 7, 20, 3, 3 };
 
-static counting memory;
-static unsigned char *file;             /* a right model */
-static size_t file_size;
-static float expected[N_VOCAB];         /* its logits after ids */
-static char folder[] = "/tmp/spacellama-XXXXXX", path[64];
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
-
-static sl_model_options counted(sl_allocator *allocator)
-{
-    sl_model_options o = SL_MODEL_OPTIONS_INIT;
-    *allocator = counting_allocator(&memory);
-    o.n_threads = 2;
-    o.allocator = allocator;
-    return o;
-}
-
-static void no_leak(void)
-{
-    assert_int_equal(memory.live_blocks, 0);
-    assert_int_equal(memory.live_bytes, 0);
-    assert_int_equal(memory.wrong, 0);
-}
-
-static sl_source source_of(const void *data, uint64_t length) { return (sl_source) { .size = sizeof(sl_source), .data = data, .length = length }; }
+static float expected[N_VOCAB];         /* logits of the model after ids */
 
 static void logits_of(sl_model *model, float *logits)
 {
@@ -70,26 +34,12 @@ static void same_numbers(sl_model *model)
 
 static int prepare(void **state)
 {
-    (void)state;
     sl_model *model = NULL;
-    if (!mkdtemp(folder))
-        return 1;
-    snprintf(path, sizeof path, "%s/model.gguf", folder);
-    file = tiny_file(NULL, &file_size);
-    tiny_save(path, file, file_size);
-    if (sl_model_load(&model, path, NULL) != SL_OK)
+    if (make_model(state) || sl_model_load(&model, path, NULL) != SL_OK)
         return 1;
     logits_of(model, expected);
     sl_model_free(model);
     return 0;
-}
-
-static int clean(void **state)
-{
-    (void)state;
-    free(file);
-    unlink(path);
-    return rmdir(folder);
 }
 
 /* ---- misuse ---- */
@@ -558,5 +508,5 @@ int main(void)
         cmocka_unit_test(callbacks), cmocka_unit_test(threads_stay_where_they_are), cmocka_unit_test(from_memory), cmocka_unit_test(split_models), cmocka_unit_test(shared_out), cmocka_unit_test(progress),
         cmocka_unit_test(memory_limit), cmocka_unit_test(references), cmocka_unit_test(sentence),
     };
-    return cmocka_run_group_tests(tests, prepare, clean);
+    return cmocka_run_group_tests(tests, prepare, drop_model);
 }

@@ -1,70 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* model_info.c - what a model says of itself: metadata, tensors and figures are those that were put into the file, and the estimate is what it takes. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <spacellama/spacellama.h>
-#include "counting.h"
-#include "tiny.h"
+#include "counted_model.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_VOCAB = 24 };
-
-static counting memory;
-static unsigned char *file;             /* a right model */
-static size_t file_size;
-static char folder[] = "/tmp/spacellama-XXXXXX", path[64];
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
-
-static sl_model_options counted(sl_allocator *allocator)
-{
-    sl_model_options o = SL_MODEL_OPTIONS_INIT;
-    *allocator = counting_allocator(&memory);
-    o.n_threads = 2;
-    o.allocator = allocator;
-    return o;
-}
-
-static void no_leak(void)
-{
-    assert_int_equal(memory.live_blocks, 0);
-    assert_int_equal(memory.live_bytes, 0);
-    assert_int_equal(memory.wrong, 0);
-}
-
-static sl_source source_of(const void *data, uint64_t length) { return (sl_source) { .size = sizeof(sl_source), .data = data, .length = length }; }
-
-static int prepare(void **state)
-{
-    (void)state;
-    if (!mkdtemp(folder))
-        return 1;
-    snprintf(path, sizeof path, "%s/model.gguf", folder);
-    file = tiny_file(NULL, &file_size);
-    tiny_save(path, file, file_size);
-    return 0;
-}
-
-static int clean(void **state)
-{
-    (void)state;
-    free(file);
-    unlink(path);
-    return rmdir(folder);
-}
 
 /* A structure of any size, an older or a newer program's. */
 static void result_sizes(void **state)
@@ -253,5 +197,5 @@ static void tensors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(result_sizes), cmocka_unit_test(estimate), cmocka_unit_test(metadata), cmocka_unit_test(tensors) };
-    return cmocka_run_group_tests(tests, prepare, clean);
+    return cmocka_run_group_tests(tests, make_model, drop_model);
 }

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* quantize.c - files are quantized as programs do it: every target, any number of threads, paths and callbacks, overrides, importance, and everything that can fail. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "counting.h"
 #include "tiny.h"
 
@@ -19,13 +15,6 @@ static const tiny_shape shape = { .n_embd = 256, .n_ff = 512, .n_vocab = 300, .n
 static unsigned char *file;
 static size_t file_size;
 static char folder[] = "/tmp/spacellama-XXXXXX", in_path[64], out_path[64];
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
 
 /* What a callback was given; it may fail at a call. */
 typedef struct written { unsigned char *data; size_t size, room, calls, fail_at; } written;
@@ -43,8 +32,6 @@ static int32_t collect(const void *data, uint64_t bytes, void *user)
     w->size += bytes;
     return 0;
 }
-
-static sl_source source_of(const void *data, uint64_t length) { return (sl_source) { .size = sizeof(sl_source), .data = data, .length = length }; }
 
 static sl_status to_memory(const unsigned char *data, size_t size, const char *target, const sl_quantize_options *o, sl_quantize_result *r, written *w)
 {
@@ -383,8 +370,7 @@ static void cut_files_are_refused(void **state)
     o.allocator = &allocator;
     for (size_t size = 0; size < file_size; size += size < 12000 ? 97 : 20011)
         assert_true(to_memory(file, size, "Q4_0", &o, NULL, &w) != SL_OK);
-    assert_int_equal(memory.live_blocks, 0);
-    assert_int_equal(memory.wrong, 0);
+    counting_check_none(&memory);
     free(w.data);
 }
 
@@ -406,8 +392,8 @@ static void every_allocation_may_fail(void **state)
         o.allocator = &allocator;
         status = to_memory(data, size, "Q8_0", &o, NULL, &w);
         if (status != SL_OK)
-            check_status(status, SL_ERR_NOMEM, "allocation", (int)n);
-        assert_int_equal(memory.live_blocks, 0);
+            check_status(status, SL_ERR_NOMEM, "allocation", __FILE__, (int)n);
+        counting_check_none(&memory);
     }
     assert_int_equal(status, SL_OK);
     free(data);

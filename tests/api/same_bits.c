@@ -2,19 +2,17 @@
 /* The promise of docs/numerics.md: the same logits, byte for byte, however they are computed; of every type of tensors. One base run, then each way of computing changed
  * alone, then at random together. What a run says about itself proves that it was computed that way. */
 #define _GNU_SOURCE     /* mkstemp */
+#include "check.h"
 #include "eval.h"
 #include "model_build.h"
 #include "random_blocks.h"
 #include "random.h"
 #include "sanitized.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 enum { N_SAID = 12, N_BESIDE = 3, N_LOOKUP = 5 };
 
@@ -38,7 +36,6 @@ static const way base = { -1, 1, 512, 0, "cpu", 0, 0, 0 };
 
 static const uint32_t threads[] = { 1, 2, 3, 5 }, batches[] = { 1, 2, 7, 64, 512 };
 static const char *const placements[] = { "cpu", "cpu@0-0,cpu" };
-#define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
 static const char *text_of(const subject *s, const way *w, const char *cache)
 {

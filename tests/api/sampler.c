@@ -1,46 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* sampler.c - samplers on a model of random weights (its path stands in SL_TINY), as a program uses them: breakers by text, a history that is the session's
  * timeline, drafts that change nothing, and log-probabilities through a step of the program. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
-#include <spacellama/spacellama.h>
+#include "random_model.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { MOST = 256 };
 
-static sl_model *model;
-static uint32_t n_vocab;
-static sl_token prompt[64];
-static size_t n_prompt;
-
-static int load(void **state)
-{
-    (void)state;
-    const char *path = getenv("SL_TINY"), *text = "The rover follows the ridge, and the rover follows the";
-    sl_model_options options = SL_MODEL_OPTIONS_INIT;
-    options.n_threads = 1;
-    sl_model_info info = { sizeof info };
-    if (!path || sl_model_load(&model, path, &options) != SL_OK || sl_model_get_info(model, &info) != SL_OK ||
-        sl_encode(model, text, strlen(text), SL_ENCODE_ADD_SPECIAL, prompt, COUNT(prompt), &n_prompt) != SL_OK) {
-        print_error("%s: %s\n", path ? path : "SL_TINY", sl_last_error());
-        return 1;
-    }
-    n_vocab = info.n_vocab;
-    return 0;
-}
-
-static int unload(void **state)
-{
-    (void)state;
-    sl_model_free(model);
-    return 0;
-}
+static int load(void **state) { return (void)state, load_model("The rover follows the ridge, and the rover follows the", 1); }
 
 static const struct given { const char *name; double params[4]; size_t n; } steps[] = {
     { "logit-bias", { 20, 1.5, 40, -INFINITY }, 4 }, { "penalties", { 12, 1.3, 0.2, 0.1 }, 4 }, { "dry", { 0.7, 1.6, 1, 60 }, 4 }, { "top-n-sigma", { 3 }, 1 },

@@ -1,38 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* sequences.c - several timelines in one session through the interface: the same bytes as alone, whatever stands beside them, for every cache type and CPU level;
  * shared pages; calls that fail leave all of them as they were. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "eval.h"
 #include "random.h"
 #include "sanitized.h"
 #include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
-#ifdef SANITIZED
-enum { N_STEPS = 60, THOROUGH = 0 };
-#else
-enum { N_STEPS = 400, THOROUGH = 1 };
-#endif
+enum { N_STEPS = WHEN_SANITIZED(60, 400), THOROUGH = WHEN_SANITIZED(0, 1) };
 enum { N_VOCAB = 40, N_SEQ = 8, N_CTX = 200 };
 static const tiny_shape shape = { .n_embd = 128, .n_head = 4, .n_head_kv = 2, .n_vocab = N_VOCAB, .matrices = TINY_MATRIX_Q8_0 };      /* heads of 32 */
 static const char *const caches[] = { "f16", "f32", "bf16", "q8_0" };
 static unsigned char *file;
 static size_t file_bytes;
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
 
 static int make_file(void **state)
 {
@@ -425,7 +409,7 @@ static void memory_fails(void **state)
     (void)state;
     counting c = { 0 };
     const sl_allocator allocator = counting_allocator(&c);
-    const sl_source source = { .size = sizeof source, .data = file, .length = file_bytes }, *const sources[] = { &source };
+    const sl_source source = source_of(file, file_bytes), *const sources[] = { &source };
     const sl_model_options mo = { .size = sizeof mo, .n_threads = 1, .allocator = &allocator };
     const sl_session_options o = { .size = sizeof o, .n_ctx = N_CTX, .n_batch = 16, .n_seq = 4 };
     sl_session *session = NULL;
@@ -454,8 +438,7 @@ static void memory_fails(void **state)
     assert_int_equal(c.calls, calls);
     sl_session_free(session);
     sl_model_free(model);
-    assert_int_equal(c.live_blocks, 0);
-    assert_int_equal(c.wrong, 0);
+    counting_check_none(&c);
 }
 
 /* Text that goes on from a shared page, with none for a copy: nothing has changed. */

@@ -2,11 +2,6 @@
 /* session.c - sessions through the interface: the same numbers for every cut into batches and beside other sessions; calls that fail leave the
  * timeline as it was; cancelling in time; the host's floating-point state. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -14,29 +9,22 @@
 #include <string.h>
 #include <time.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "fpenv.h"
 #include "random.h"
 #include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_VOCAB = 24, N_IDS = 40, N_CTX = 64 };
 
 static sl_model *model;
 static sl_token ids[N_IDS];
 static float expected[N_IDS][N_VOCAB];      /* logits after each of them */
 
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
-
 static sl_model *load(const tiny_shape *shape, uint32_t n_threads)
 {
     size_t size;
     unsigned char *file = tiny_file(shape, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, size), *const sources[] = { &source };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     sl_model *made = NULL;
     o.n_threads = n_threads;
@@ -405,7 +393,7 @@ static void host_state(void **state)
         sl_generate_options o = SL_GENERATE_OPTIONS_INIT;
         size_t size;
         unsigned char *file = tiny_file(&shape, &size);
-        const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+        const sl_source source = source_of(file, size), *const sources[] = { &source };
         sl_model_options mo = SL_MODEL_OPTIONS_INIT;
         sl_model *made = NULL;
         sl_session *session = NULL;

@@ -1,27 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* stack.c - a host's thread may have little stack: loading, tokenizing, computing and sampling run on 64 KiB, of which the test measures how much was used. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "sanitized.h"
 #include "tiny.h"
 
-
 /* Sanitizers enlarge every frame. */
-#ifdef SANITIZED
-enum { STACK_BYTES = 1 << 20 };
-#else
-enum { STACK_BYTES = 64 << 10 };
-#endif
+enum { STACK_BYTES = WHEN_SANITIZED(1024, 64) << 10 };
 enum { TEXT_BYTES = 200000, PAINT = 0xa5 };
 
 typedef struct work {
@@ -59,7 +50,7 @@ static void *run(void *arg)
 {
     work *w = arg;
     sl_model *model = NULL;
-    const sl_source source = { .size = sizeof source, .data = w->file, .length = w->size }, *const sources[] = { &source };
+    const sl_source source = source_of(w->file, w->size), *const sources[] = { &source };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     o.n_threads = 1;        /* so that this thread computes everything */
     w->status = sl_model_load_sources(&model, sources, 1, &o);

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* state.c - states through the interface: what is loaded goes on as if it had never stopped, byte for byte; every flipped bit and every missing byte is refused;
  * what does not fit leaves the session as it was; no memory is lost. Files, full disks and power cuts: tests/unit/state_file.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "eval.h"
 #include "mllama_build.h"
@@ -16,22 +12,14 @@
 #include "sanitized.h"
 #include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_CTX = 200, MOST_VOCAB = 280 };
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
 
 static sl_model *load_model(tiny *t, const sl_allocator *allocator, uint32_t n_threads)
 {
     size_t size;
     unsigned char *file = tiny_write(t, &size);
     tiny_free(t);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, size), *const sources[] = { &source };
     const sl_model_options o = { .size = sizeof o, .n_threads = n_threads, .allocator = allocator };
     sl_model *model = NULL;
     STATUS(sl_model_load_sources(&model, sources, 1, &o), SL_OK);
@@ -305,11 +293,7 @@ static int is_damage(sl_status status) { return status == SL_ERR_MAGIC || status
 static void every_bit_counts(void **state)
 {
     (void)state;
-#ifdef SANITIZED
-    const size_t step = 7;
-#else
-    const size_t step = 1;
-#endif
+    const size_t step = WHEN_SANITIZED(7, 1);
     uint64_t seed = 1;
     sl_model *model = load_model(small(0), NULL, 1);
     sl_session *a = open_session(model, NULL, 64, 2, 0), *b = open_session(model, NULL, 64, 2, 0);
@@ -450,8 +434,7 @@ static void memory_fails(void **state)
     sl_session_free(b);
     sl_model_free(model);
     sl_image_free(image);
-    assert_int_equal(c.live_blocks, 0);
-    assert_int_equal(c.wrong, 0);
+    counting_check_none(&c);
 }
 
 int main(void)

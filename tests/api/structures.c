@@ -2,19 +2,14 @@
 /* structures.c - structures of programs that are older or newer than the library, or that forgot to say how large theirs are: in every call that takes one. Each lies in a
  * block of exactly its size, so that a sanitizer sees a step beside it. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_VOCAB = 300, BEHIND = 24 };
 
 static unsigned char *file;

@@ -1,34 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer.c - tokenizing through the interface: misuse, sizes of buffers, models without a vocabulary or without weights. What the vocabularies
  * themselves do is tested in unit/. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_VOCAB = 300 };
 static const char text[] = "the sea\0\xc3\xa9 <s> at \x80 dawn";
 enum { LENGTH = sizeof text - 1 };
 static sl_model *model;
 
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
-
 static sl_model *load(uint32_t parts)
 {
     size_t size;
     unsigned char *file = tiny_file(&(tiny_shape) { .n_vocab = N_VOCAB }, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, size), *const sources[] = { &source };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     sl_model *made = NULL;
     o.parts = parts, o.n_threads = 1;

@@ -4,11 +4,6 @@
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
 #undef _FORTIFY_SOURCE      /* its inline functions would hide the ones below */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -20,11 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "counting.h"
 #include "sanitized.h"
 #include "tiny.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 /* ---- between the library and the system ---- */
 
@@ -206,11 +200,7 @@ static void is_read_once_written(void **state)
 static void notices_every_byte(void **state)
 {
     (void)state;
-#ifdef SANITIZED
-    const size_t step = 211;
-#else
-    const size_t step = 13;
-#endif
+    const size_t step = WHEN_SANITIZED(211, 13);
     unsigned char *bad = malloc(right_size);
     for (size_t at = 0; at < right_size; at += at < 256 ? 1 : step) {
         memcpy(bad, right, right_size);
@@ -306,7 +296,7 @@ static void leaves_other_files_alone(void **state)
     o.weight_cache = "";
     assert_int_equal(load_with(&o, model_path, NULL), 0);
     assert_null(strstr(log_text, "weight cache"));
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *sources[] = { &source };
+    const sl_source source = source_of(file, size), *sources[] = { &source };
     sl_model *model;
     o.weight_cache = cache_path;
     log_text[0] = 0;
@@ -373,8 +363,7 @@ static void lives_without_memory(void **state)
                 assert_memory_equal(logits, expected, sizeof logits);
             }
             sl_model_free(model);
-            assert_int_equal(c.live_blocks, 0);
-            assert_int_equal(c.wrong, 0);
+            counting_check_none(&c);
             absent(partial_path);
             if (calls < n)
                 break;

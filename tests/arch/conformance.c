@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Architectures llama and llama4 against the reference data: logits of real files, computed exactly by others, in every tensor type and variant. */
+#include "check.h"
 #include "eval.h"
 #include "json.h"
 #include "npy.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
 
 /* With f32 activations and an f32 cache an F32 model is off by some 1e-5; ten times that would be a mistake. */
 #define TOLERANCE 1e-4

@@ -2,17 +2,15 @@
 /* Golden logits: the bytes that a model of every matrix type gives are pinned in golden.txt, beside the number of the arithmetic that makes them.
  * Every compiler, processor and level must give these. Who changes a canonical step raises sl_numerics_id() and writes the file anew:
  *   test-arch-golden --print >tests/arch/golden.txt */
+#include "check.h"
 #include "eval.h"
 #include "mllama_build.h"
 #include "model_build.h"
 #include "random_blocks.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 /* 512 columns are two super-blocks, 70 positions two pages of the cache, 101 rows of vocabulary not whole panels of 16. */
 enum { N_TOK = 70, N_VOCAB = 101 };

@@ -2,15 +2,11 @@
 /* hostile.c - llama models with wrong hyper-parameters and wrong tensors. Every one is loaded packed and in place; whatever is wrong must be said
  * with the key or tensor that is to blame, nothing may leak, and a right model must load and compute the same numbers afterwards. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "counting.h"
 #include "tiny.h"
 #include "type.h"

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Architectures llama and llama4 against their definition: small random models with every option that files may have, computed once by the library and once by
  * naive loops in double precision that share nothing with it. */
+#include "check.h"
 #include "eval.h"
 #include "gguf.h"
 #include "model_build.h"
 #include "random.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 /* Heads of 24: no power of two; n_ff 52: no multiple of the 16 rows of a panel; 150 positions: three pages of the cache. */
 enum { N_TOK = 150, N_VOCAB = 77, D_HEAD = 24 };

@@ -392,7 +392,7 @@ static gguf_bytes join(const char *without, uint32_t shuffle_percent)
 
 static sl_status load_bytes(sl_model **model, const gguf_bytes *file)
 {
-    const sl_source source = { .size = sizeof source, .data = file->data, .length = file->size }, *const sources[] = { &source };
+    const sl_source source = source_of(file->data, file->size), *const sources[] = { &source };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     o.n_threads = 2;
     return sl_model_load_sources(model, sources, 1, &o);

@@ -125,7 +125,7 @@ static gguf_bytes copy_file(const char *name, const char *key, int raw)
 
 static double distance_of_bytes(const gguf_bytes *file, const char *cross_norm, const char *gates, const char *expected, const char *said)
 {
-    const sl_source source = { .size = sizeof source, .data = file->data, .length = file->size }, *const sources[] = { &source };
+    const sl_source source = source_of(file->data, file->size), *const sources[] = { &source };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     sl_model *model;
     sl_model_info info = { .size = sizeof info };

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Pictures when memory cannot be had: every allocation of loading, of opening a session, of adding a picture and of computing fails once, and from each on for good.
  * The call answers SL_ERR_NOMEM, nothing leaks, and what existed before goes on as if nothing had been. The text path: tests/api/failure.c. */
+#include "check.h"
 #include "counting.h"
 #include "mllama_build.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <spacellama/spacellama.h>
-#include <cmocka.h>
-
-#define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
 enum { N_VOCAB = 20, N_IDS = 6 };
 static const sl_token ids[N_IDS] = { 1, N_VOCAB, 3, N_VOCAB, N_VOCAB, 4 };
@@ -28,16 +24,10 @@ typedef struct scene {
     float expected[N_VOCAB];    /* behind all ids */
 } scene;
 
-static void check(sl_status status)
-{
-    if (status != SL_OK)
-        fail_msg("%s (%s)", sl_status_name(status), sl_last_error());
-}
-
 static sl_status load(scene *s, int two_files, sl_model **model)
 {
-    const sl_source first = { .size = sizeof first, .data = two_files ? s->text : s->whole, .length = two_files ? s->text_size : s->whole_size }, *const sources[] = { &first };
-    const sl_source second = { .size = sizeof second, .data = s->projector, .length = s->projector_size };
+    const sl_source first = source_of(two_files ? s->text : s->whole, two_files ? s->text_size : s->whole_size), *const sources[] = { &first };
+    const sl_source second = source_of(s->projector, s->projector_size);
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     o.n_threads = 2, o.allocator = &s->allocator, o.projector_source = two_files ? &second : NULL, o.backend = two_files ? "cpu@0-1,cpu" : NULL;
     return sl_model_load_sources(model, sources, 1, &o);
@@ -92,10 +82,10 @@ static sl_status do_add(scene *s)
     float logits[N_VOCAB];
     const size_t fail_at = s->memory.fail_at, calls = s->memory.calls;
     s->memory.fail_at = 0;
-    check(open_session(s, &session));
-    check(sl_session_add_image(session, s->images[0]));
-    check(sl_session_eval(session, ids, 2, NULL, 0));
-    check(sl_session_add_image(session, s->images[1]));
+    OK(open_session(s, &session));
+    OK(sl_session_add_image(session, s->images[0]));
+    OK(sl_session_eval(session, ids, 2, NULL, 0));
+    OK(sl_session_add_image(session, s->images[1]));
     s->memory.fail_at = fail_at, s->memory.calls = calls;
     const sl_status status = sl_session_add_image(session, s->images[2]);
     const size_t used = s->memory.calls;
@@ -103,9 +93,9 @@ static sl_status do_add(scene *s)
     if (status != SL_OK) {
         assert_int_equal(sl_session_images(session), 2);
         assert_int_equal(sl_session_length(session), 2);
-        check(sl_session_add_image(session, s->images[2]));
+        OK(sl_session_add_image(session, s->images[2]));
     }
-    check(sl_session_eval(session, ids + 2, N_IDS - 2, logits, 1));
+    OK(sl_session_eval(session, ids + 2, N_IDS - 2, logits, 1));
     assert_memory_equal(logits, s->expected, sizeof logits);
     sl_session_free(session);
     s->memory.calls = used;
@@ -120,12 +110,12 @@ static sl_status do_close(scene *s)
     const size_t fail_at = s->memory.fail_at, calls = s->memory.calls;
     size_t kept;
     s->memory.fail_at = 0;
-    check(open_session(s, &session));
-    check(sl_session_add_image(session, s->images[2]));
-    check(sl_session_eval(session, (const sl_token[]) { 5, N_VOCAB }, 2, NULL, 0));
-    check(sl_session_add_image(session, s->images[0]));
-    check(sl_session_add_image(session, s->images[1]));
-    check(sl_session_keep_prefix(session, ids, N_IDS, &kept));
+    OK(open_session(s, &session));
+    OK(sl_session_add_image(session, s->images[2]));
+    OK(sl_session_eval(session, (const sl_token[]) { 5, N_VOCAB }, 2, NULL, 0));
+    OK(sl_session_add_image(session, s->images[0]));
+    OK(sl_session_add_image(session, s->images[1]));
+    OK(sl_session_keep_prefix(session, ids, N_IDS, &kept));
     assert_int_equal(kept, 0);
     s->memory.fail_at = fail_at, s->memory.calls = calls;
     const sl_status status = sl_session_add_image(session, s->images[2]);
@@ -133,8 +123,8 @@ static sl_status do_close(scene *s)
     s->memory.fail_at = 0;
     assert_int_equal(sl_session_images(session), 2 + (status == SL_OK));
     if (status != SL_OK)
-        check(sl_session_add_image(session, s->images[2]));
-    check(sl_session_eval(session, ids, N_IDS, logits, 1));
+        OK(sl_session_add_image(session, s->images[2]));
+    OK(sl_session_eval(session, ids, N_IDS, logits, 1));
     assert_memory_equal(logits, s->expected, sizeof logits);
     sl_session_free(session);
     s->memory.calls = used;
@@ -147,9 +137,9 @@ static void still_right(scene *s)
     float logits[N_VOCAB];
     const size_t length = sl_session_length(s->session);
     assert_int_equal(length, N_IDS - 1);
-    check(sl_session_eval(s->session, ids + N_IDS - 1, 1, logits, 1));
+    OK(sl_session_eval(s->session, ids + N_IDS - 1, 1, logits, 1));
     assert_memory_equal(logits, s->expected, sizeof logits);
-    check(sl_session_rewind(s->session, length));
+    OK(sl_session_rewind(s->session, length));
 }
 
 static void every_allocation(void **state)
@@ -172,7 +162,7 @@ static void every_allocation(void **state)
                 if (memory->live_blocks != blocks || memory->live_bytes != bytes || memory->wrong)
                     fail_msg("%s, allocation %zu: %zu blocks more than before, %d wrong sizes", acts[a].name, at, memory->live_blocks - blocks, memory->wrong);
                 if (calls < at) {
-                    check(status);
+                    OK(status);
                     break;
                 }
                 if (status != SL_ERR_NOMEM || !*sl_last_error())
@@ -198,12 +188,12 @@ static int prepare(void **state)
     for (unsigned i = 0; i < 3; i++)
         s.images[i] = mllama_picture(9 + 12 * i, 20, i);
     s.allocator = counting_allocator(&s.memory);
-    check(load(&s, 0, &s.model));
-    check(open_session(&s, &s.session));
+    OK(load(&s, 0, &s.model));
+    OK(open_session(&s, &s.session));
     for (size_t i = 0; i < 3; i++)
-        check(sl_session_add_image(s.session, s.images[i]));
-    check(sl_session_eval(s.session, ids, N_IDS, s.expected, 1));
-    check(sl_session_rewind(s.session, N_IDS - 1));
+        OK(sl_session_add_image(s.session, s.images[i]));
+    OK(sl_session_eval(s.session, ids, N_IDS, s.expected, 1));
+    OK(sl_session_rewind(s.session, N_IDS - 1));
     *state = &s;
     return 0;
 }

@@ -2,20 +2,17 @@
 /* Models of architecture mllama, and projector files, with one thing wrong. Every one is loaded packed and in place; whatever is wrong must be said with the key or
  * tensor or file that is to blame, nothing may leak, and a right model must load and compute the same numbers afterwards. Keys and tensors that it shares with
  * the architecture llama: hostile.c. */
+#include "check.h"
 #include "counting.h"
 #include "mllama_build.h"
 #include "type.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <spacellama/spacellama.h>
-#include <cmocka.h>
 
-#define COUNT(a) (sizeof(a) / sizeof(a)[0])
 #define V "mllama.vision."
 #define CROSS "mllama.attention.cross_attention_layers"
 #define KEPT V "intermediate_layers_indices"
@@ -492,7 +489,7 @@ static void wrong_options(void **state)
     tiny *t = mllama_create(&shape), *text, *projector;
     mllama_split(t, &text, &projector);
     bytes file = written(text), second = written(projector), one = written(t);
-    const sl_source from = { .size = sizeof from, .data = second.data, .length = second.size }, nothing = { .size = sizeof nothing }, sizeless = { .size = 3, .data = second.data, .length = 9 };
+    const sl_source from = source_of(second.data, second.size), nothing = { .size = sizeof nothing }, sizeless = { .size = 3, .data = second.data, .length = 9 };
     const struct { const char *projector; const sl_source *source; const char *norm, *gates; sl_status expected; const char *says; } cases[] = {
         { NULL, &from, "", "", SL_OK, NULL }, { NULL, &from, "auto", "auto", SL_OK, NULL }, { NULL, &from, "stored", "raw", SL_OK, NULL }, { NULL, NULL, "reorder", "tanh", SL_OK, NULL },
         { NULL, &from, "Auto", NULL, SL_ERR_ARGUMENT, "cross_norm is 'Auto'" }, { NULL, &from, "reordered", NULL, SL_ERR_ARGUMENT, "cross_norm" },
@@ -502,7 +499,7 @@ static void wrong_options(void **state)
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         const sl_allocator allocator = counting_allocator(&memory);
-        const sl_source source = { .size = sizeof source, .data = file.data, .length = file.size }, *sources[] = { &source };
+        const sl_source source = source_of(file.data, file.size), *sources[] = { &source };
         sl_model_options o = SL_MODEL_OPTIONS_INIT;
         sl_model *model = NULL;
         o.allocator = &allocator, o.projector = cases[i].projector, o.projector_source = cases[i].source, o.cross_norm = cases[i].norm, o.global_gates = cases[i].gates;
@@ -527,7 +524,7 @@ static void what_is_said_of_them(void **state)
     };
     for (size_t i = 0; i < COUNT(looks); i++) {
         bytes file = written(looks[i].t);
-        const sl_source source = { .size = sizeof source, .data = file.data, .length = file.size }, *sources[] = { &source };
+        const sl_source source = source_of(file.data, file.size), *sources[] = { &source };
         sl_model_options o = SL_MODEL_OPTIONS_INIT;
         sl_model_info info = { .size = sizeof info };
         sl_model *model = NULL;

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Architecture mllama against its definition: small random models of odd shapes, computed once by the library and once by naive loops in double precision
  * that share nothing with it but the pixels of the tiles (tests/unit/image_tiles.c). */
+#include "check.h"
 #include "eval.h"
 #include "image.h"
 #include "mllama_build.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 enum { N_IDS = 45, MOST_PICTURES = 4 };
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 static const struct variant {
     const char *name;

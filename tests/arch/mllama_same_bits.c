@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Prompts with pictures give the same bytes however they are computed: threads, passes, calls, levels of the processor, placement, packed or in place; in every kind of
  * cache and arithmetic. The text path alone: tests/api/same_bits.c. */
+#include "check.h"
 #include "eval.h"
 #include "mllama_build.h"
 #include "random.h"
 #include "sanitized.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-
-#define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
 /* As people's files are: one kind of matrix in the encoder is quantized, its neighbours are F16; the text is of several types. Width 256 is one super-block. */
 static const mllama_spec spec = {

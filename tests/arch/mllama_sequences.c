@@ -1,29 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Pictures in several sequences of one session: each sees its own, copies share them, and whatever happened before and beside it, its logits are those of a new session
  * that is told the same, bit for bit. */
+#include "check.h"
 #include "mllama_build.h"
 #include "random.h"
 #include "sanitized.h"
 #include "session.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 enum { N_VOCAB = 280, IMAGE = N_VOCAB, N_CTX = 160, N_SEQ = 4, N_IMAGES = 4, MOST = 40 };
 
 static sl_model *model;
 static sl_image *images[N_IMAGES];
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
 
 static int prepare(void **state)
 {
@@ -31,7 +22,7 @@ static int prepare(void **state)
     size_t size;
     tiny *t = mllama_create(NULL);
     unsigned char *file = tiny_write(t, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, size), *const sources[] = { &source };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     o.n_threads = 2;
     STATUS(sl_model_load_sources(&model, sources, 1, &o), SL_OK);
@@ -152,11 +143,7 @@ static void random_life(uint64_t seed, unsigned n_steps)
 static void any_order(void **state)
 {
     (void)state;
-#ifdef SANITIZED
-    const unsigned n_steps = 60;
-#else
-    const unsigned n_steps = 200;
-#endif
+    const unsigned n_steps = WHEN_SANITIZED(60, 200);
     for (uint64_t seed = 1; seed <= 5; seed++)
         random_life(seed, n_steps);
 }

@@ -2,6 +2,7 @@
 /* Pictures in sessions, as programs meet them: which token takes which picture, going back, going on, mistakes that change nothing, cancelling, sessions side by side,
  * limits, memory. A timeline's logits are those of a new session that is told the same, bit for bit, whatever happened before. */
 #define _POSIX_C_SOURCE 200809L
+#include "check.h"
 #include "counting.h"
 #include "eval.h"
 #include "mllama_build.h"
@@ -10,35 +11,23 @@
 #include "session.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <cmocka.h>
-
-#define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
 enum { N_VOCAB = 280, IMAGE = N_VOCAB, N_CTX = 256, N_IMAGES = 4 };
 
 static sl_model *model;
 static sl_image *images[N_IMAGES];      /* 1, 2, 3 and 4 tiles */
 
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
-
 static sl_model *load(const mllama_spec *spec, const sl_allocator *allocator, uint32_t n_threads)
 {
     size_t size;
     tiny *t = mllama_create(spec);
     unsigned char *file = tiny_write(t, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, size), *const sources[] = { &source };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     sl_model *made = NULL;
     o.n_threads = n_threads, o.allocator = allocator;
@@ -188,11 +177,7 @@ static void random_life(uint64_t seed, unsigned n_steps)
 static void any_order(void **state)
 {
     (void)state;
-#ifdef SANITIZED
-    const unsigned n_steps = 60;
-#else
-    const unsigned n_steps = 200;
-#endif
+    const unsigned n_steps = WHEN_SANITIZED(60, 200);
     for (uint64_t seed = 1; seed <= 6; seed++)
         random_life(seed, n_steps);
 }

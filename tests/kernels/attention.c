@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* attention.c - attention around its kernels: every implementation that this machine has or emulates, as an operation on several threads, gives the bytes of
  * the plain-C one. tests/ops/attention.c holds that against mathematics; here stand the levels that no device can be opened with. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
+#include "check.h"
 #include "kv.h"
 #include "weights.h"
 

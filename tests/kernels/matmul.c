@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* matmul.c - every panel kernel that this machine can run, and the products around them, against the definition in blocks.h, bit by bit. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "check.h"
 #include "weights.h"
 
 enum { CAPACITY = 1024 };

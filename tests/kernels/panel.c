@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* panel.c - the layout of packed weights: whatever was packed comes back byte by byte, for every type, width and number of rows. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "check.h"
 #include "checksum.h"
 #include "counting.h"
 #include "weights.h"

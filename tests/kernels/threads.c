@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The worker pool: every task once, failures with their sentence, cancelling, and what many small jobs cost with too many threads. */
 #define _POSIX_C_SOURCE 200809L     /* clock_gettime, nanosleep */
+#include "check.h"
 #include "threads.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <cmocka.h>
 
 enum { MAX_THREADS = 64, MAX_TASKS = 1000 };
 

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* vector.c - the other kernels: on every level of this machine the bits of the reference, and the reference itself against exact mathematics.
  * Walks the lists, so a kernel whose operation has no case here (or in matmul.c) fails. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
+#include "check.h"
 #include "weights.h"
 
 enum { CAPACITY = 1024, MAX_N = 520, CANARIES = 40 };

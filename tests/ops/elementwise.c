@@ -8,7 +8,6 @@
 static const struct shape { int64_t n, before, after, n1, n2; } shapes[] = {
     { 1, 0, 0, 1, 1 }, { 7, 0, 0, 3, 1 }, { 24, 3, 1, 67, 1 }, { 40, 0, 0, 5, 7 }, { 768, 0, 0, 33, 1 }, { 4096, 0, 0, 2, 1 }, { 4097, 1, 0, 3, 1 }, { 9001, 0, 2, 2, 1 },
 };
-#define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
 typedef struct pair { struct shape s; const float *x, *y; int is_row; } pair;
 

@@ -149,9 +149,9 @@ static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor v
     X(SPAN_ATTENTION, span_attention(pass, I(24, 4, 5, 1), F(64, 24, 2, 3), F(24, 64, 2, 3), I(2, 3, 1, 1), I(2, 5, 1, 1)))
 
 enum {
-#define COUNT(op, call) +1
-    N_WRONG = 0 WRONG(COUNT)
-#undef COUNT
+#define EACH(op, call) +1
+    N_WRONG = 0 WRONG(EACH)
+#undef EACH
 };
 static const sl_op wrong_ops[N_WRONG] = {
 #define OP(op, call) SL_OP_##op,

@@ -1,21 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* acts.c - see acts.h. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <spacellama/spacellama.h>
 #include "acts.h"
+#include "check.h"
 #include "scene.h"
 #include "tiny.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 /* ---- callbacks of the test, which fail too ---- */
 
@@ -104,13 +98,13 @@ static sl_status do_load_cached(void) { return load_path(s.paths[WHOLE], s.paths
 
 static sl_status do_load_memory(void)
 {
-    const sl_source source = scene_source(s.file, s.file_size);
+    const sl_source source = source_of(s.file, s.file_size);
     return load_source(&source);
 }
 
 static sl_status do_load_callbacks(void)
 {
-    sl_source from = scene_source(s.file, s.file_size);
+    sl_source from = source_of(s.file, s.file_size);
     const sl_source source = through_callbacks(&from);
     return load_source(&source);
 }
@@ -345,7 +339,7 @@ static sl_status do_quantize(void)
 {
     static unsigned char room[MOST_BYTES];
     const sl_quantize_options o = quantizing();
-    sl_source from = scene_source(s.large, s.large_size);
+    sl_source from = source_of(s.large, s.large_size);
     const sl_source source = through_callbacks(&from), *const sources[] = { &source };
     bytes b = { room, 0, 0 };
     const sl_status status = sl_quantize_sources(sources, 1, put_some, &b, "Q4_K_M", &o, NULL);
@@ -553,7 +547,7 @@ static void expect_all(void)
     s.counted.data = malloc(MOST_BYTES);
     STATUS(do_importance(), SL_OK);
     const sl_quantize_options q = { .size = sizeof q, .n_threads = 1 };
-    const sl_source source = scene_source(s.large, s.large_size), *const sources[] = { &source };
+    const sl_source source = source_of(s.large, s.large_size), *const sources[] = { &source };
     STATUS(sl_quantize_sources(sources, 1, put_some, &s.quantized, "Q4_K_M", &q, NULL), SL_OK);
     const sl_model_options o = scene_options();
     s.need.size = sizeof s.need;

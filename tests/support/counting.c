@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* counting.c - see counting.h. The size lies in front of each block, and is held against what free is told. */
 #define _POSIX_C_SOURCE 200112L
+#include "check.h"
 #include "counting.h"
 
 #include <stdlib.h>
@@ -48,3 +49,10 @@ static void count_free(void *block, size_t bytes, void *user)
 
 sl_allocator counting_allocator(counting *c) { return (sl_allocator) { sizeof(sl_allocator), count_alloc, count_free, c }; }
 sl_mem counting_mem(counting *c) { return (sl_mem) { count_alloc, count_free, c }; }
+
+void counting_check_none(const counting *c)
+{
+    assert_int_equal(c->live_blocks, 0);
+    assert_int_equal(c->live_bytes, 0);
+    assert_int_equal(c->wrong, 0);
+}

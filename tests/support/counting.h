@@ -16,5 +16,7 @@ typedef struct counting {
 
 sl_allocator counting_allocator(counting *c);
 sl_mem counting_mem(counting *c);
+/* Fails the test unless all was given back, as it was taken. */
+void counting_check_none(const counting *c);
 
 #endif

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* misuse.c - see misuse.h. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "check.h"
 #include "misuse.h"
 #include "mllama_build.h"
 #include "tiny.h"

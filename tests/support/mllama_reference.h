@@ -3,16 +3,14 @@
 #ifndef SL_TESTS_MLLAMA_REFERENCE_H
 #define SL_TESTS_MLLAMA_REFERENCE_H
 
+#include "check.h"
 #include "json.h"
 #include "npy.h"
 #include "session.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 #ifndef FOLDER
 #define FOLDER "mllama-tiny/"
@@ -22,13 +20,6 @@ enum { MOST_IMAGES = 2, MOST_IDS = 320 };
 
 static struct json *manifest;
 static double pixels_bound, states_bound, logits_bound;
-
-#define OK(call) check_status(call, #call, __LINE__)
-static inline void check_status(sl_status status, const char *call, int line)
-{
-    if (status != SL_OK)
-        fail_msg("line %d: %s: %s (%s)", line, call, sl_status_name(status), sl_last_error());
-}
 
 static inline const char *path_of(const char *file)
 {

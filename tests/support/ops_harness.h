@@ -4,17 +4,14 @@
 #ifndef SL_TESTS_OPS_HARNESS_H
 #define SL_TESTS_OPS_HARNESS_H
 
+#include "check.h"
 #include "kv.h"
 #include "op.h"
 
 /* cmocka wants these first. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 /* Which test file has the cases of an operation. Every operation of SL_OPS needs a row; ops_finish() sees to it. X(OPERATION, file). */
 #define OPS_FILES(X) \

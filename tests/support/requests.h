@@ -3,49 +3,15 @@
 #ifndef SL_TESTS_REQUESTS_H
 #define SL_TESTS_REQUESTS_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <spacellama/spacellama.h>
+#include "random_model.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_CTX = 200, MOST_TEXT = 4096, PAGE = SL_PAGE_POSITIONS };
 
-static sl_model *model;
-static uint32_t n_vocab;
-
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
-
-static int load(void **state)
-{
-    (void)state;
-    sl_model_options options = SL_MODEL_OPTIONS_INIT;
-    options.n_threads = 2;
-    sl_model_info info = { sizeof info };
-    if (!getenv("SL_TINY") || sl_model_load(&model, getenv("SL_TINY"), &options) != SL_OK || sl_model_get_info(model, &info) != SL_OK) {
-        print_error("SL_TINY: %s\n", sl_last_error());
-        return 1;
-    }
-    n_vocab = info.n_vocab;
-    return 0;
-}
-
-static int unload(void **state)
-{
-    (void)state;
-    sl_model_free(model);
-    return 0;
-}
+static int load(void **state) { return (void)state, load_model("", 2); }
 
 static sl_session *open_session(sl_model *of, uint32_t n_seq, uint32_t n_batch, uint32_t n_shared)
 {

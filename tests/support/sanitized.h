@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sanitized.h - SANITIZED is defined where a sanitizer is built in: frames are larger, everything is ten times slower. */
+/* sanitized.h - SANITIZED is defined where a sanitizer is built in: frames are larger, everything is ten times slower. WHEN_SANITIZED(a, b) is a there, and b elsewhere. */
 #ifndef SANITIZED_H
 #define SANITIZED_H
 
@@ -10,6 +10,12 @@
 #endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
+#endif
+
+#ifdef SANITIZED
+#define WHEN_SANITIZED(a, b) (a)
+#else
+#define WHEN_SANITIZED(a, b) (b)
 #endif
 
 #endif

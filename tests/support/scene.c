@@ -1,30 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* scene.c - see scene.h. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "check.h"
 #include "faults.h"
 #include "mllama_build.h"
 #include "scene.h"
 #include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
-
 const sl_token scene_ids[N_IDS] = { 1, 270, 280, 290, 299 }, scene_pictured[N_PICTURED] = { 1, N_SEEN, 3, N_SEEN, 4 };
 scene s;
-
-void scene_check(sl_status got, sl_status wanted, const char *call, const char *file, int line)
-{
-    if (got != wanted)
-        fail_msg("%s:%d: %s: %s (%s), expected %s", file, line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
 
 int32_t scene_go_on(uint64_t done, uint64_t total, void *user) { return (void)done, (void)total, (void)user, fault_now(FAULT_CANCEL); }
 
@@ -33,8 +21,6 @@ sl_model_options scene_options(void)
     const sl_model_options o = { .size = sizeof o, .n_threads = 3, .allocator = &s.allocator, .progress = scene_go_on };
     return o;
 }
-
-sl_source scene_source(const void *data, size_t size) { return (sl_source) { .size = sizeof(sl_source), .data = data, .length = size }; }
 
 static void make_paths(void)
 {
@@ -94,7 +80,7 @@ static void make_pictures(void)
 static void open_all(void)
 {
     const double t = 0.7, k = 20;
-    const sl_source source = scene_source(s.file, s.file_size), *const sources[] = { &source };
+    const sl_source source = source_of(s.file, s.file_size), *const sources[] = { &source };
     const sl_session_options many = { .size = sizeof many, .n_seq = N_SEQ, .n_ctx = 192 };
     sl_model_options o = scene_options();
     o.n_threads = 2;

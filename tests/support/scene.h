@@ -3,6 +3,7 @@
 #ifndef SL_TESTS_SCENE_H
 #define SL_TESTS_SCENE_H
 
+#include "check.h"
 #include "picture_build.h"
 #include <spacellama/spacellama.h>
 
@@ -41,9 +42,5 @@ int scene_open(void);
 int scene_close(void);
 sl_model_options scene_options(void);
 int32_t scene_go_on(uint64_t done, uint64_t total, void *user);        /* a sl_progress_fn that may fail: FAULT_CANCEL */
-sl_source scene_source(const void *data, size_t size);
-
-#define STATUS(call, status) scene_check(call, status, #call, __FILE__, __LINE__)
-void scene_check(sl_status got, sl_status wanted, const char *call, const char *file, int line);
 
 #endif

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* arith.c - the elementary steps: fma against libm's, exp and the others against longer arithmetic, halves exhaustively, and the bits of all of
  * them on a fixed set of arguments, which no compiler and no machine may change. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <float.h>
 #include <math.h>
 #include "arith.h"
+#include "check.h"
 
 static uint64_t random_state;
 

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* blocks.c - the canonical product step of every matrix type against oracles that know only the decoded values and the definition in
  * docs/numerics.md; the quantizer of activations at its edges. Decoding: type.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "blocks.h"
+#include "check.h"
 #include "type.h"
 
 typedef float dot_function(const void *w, const void *act, float acc);

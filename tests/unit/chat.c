@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* chat.c - conversations to ids, every format, against ids written by hand; pictures; misuse. The formats of real models: chat_reference.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "chat.h"
+#include "check.h"
 #include "counting.h"
 #include "gguf_build.h"
 #include "vocab_build.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { MAX_IDS = 600, MAX_PARTS = 8, CANARY = -77 };
 
 /* A vocabulary of bytes, in which byte b is the token b, and these from 256 on: every format can be written with it. */
@@ -408,7 +403,7 @@ static void no_memory(void **state)
         status = sl_chat_write(vocabulary.vocab, &mem, sl_chat_row_find("llama3"), IMAGE, NULL, t.messages, t.n, &usual, ids, MAX_IDS, &n);
         assert_true(status == SL_OK || status == SL_ERR_NOMEM);
         assert_true(status == SL_OK || !n);
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
         assert_false(c.wrong);
     }
     assert_true(fail > 2);
@@ -429,7 +424,7 @@ static sl_model *model_with(const char *template)
         sl_gguf_put_text(w, "tokenizer.chat_template", template, strlen(template));
     assert_int_equal(sl_gguf_write(w, gguf_bytes_put, &file), SL_OK);
     sl_gguf_writer_free(w);
-    const sl_source source = { .size = sizeof source, .data = file.data, .length = file.size }, *const sources[] = { &source };
+    const sl_source source = source_of(file.data, file.size), *const sources[] = { &source };
     sl_model_options o = SL_MODEL_OPTIONS_INIT;
     o.parts = SL_PARTS_VOCABULARY;
     if (sl_model_load_sources(&model, sources, 1, &o) != SL_OK)

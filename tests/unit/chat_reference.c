@@ -1,20 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* chat_reference.c - the formats against the published templates of their families, as rendered by the templates' own language; and the prompts of the
  * reference model with pictures. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "chat.h"
+#include "check.h"
 #include "fixture.h"
 #include "json.h"
 #include "vocab_build.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { MAX_IDS = 4096, MAX_MESSAGES = 16 };
 
 /* Every token of every format, behind the 256 bytes: what it decodes to is what was written. */

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* checksum.c - published values, the definition bit by bit, and every way of cutting. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
+#include "check.h"
 #include "checksum.h"
 
 enum { N = 5000 };

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* gguf.c - the reader against every kind of wrong file, spelled byte by byte, and against right files that were cut or changed. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "gguf.h"
 #include "gguf_build.h"
@@ -208,7 +204,7 @@ static void refuses_hostile_files(void **state)
         for (size_t window = 0; window <= file.size && window < 400; window += 1 + window / 8)
             if (parse_growing(&g, &mem, &file, window) != expected)
                 fail_msg("%s: another verdict through a window of %zu bytes (%s)", row->id, window, sl_last_error());
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
         gguf_bytes_free(&file);
     }
 }
@@ -314,7 +310,7 @@ static void refuses_every_cut(void **state)
             fail_msg("cut at %zu of %zu: %s", size, file.size, sl_status_name(s));
         free(cut);
     }
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
     gguf_bytes_free(&file);
 }
 
@@ -365,7 +361,7 @@ static void survives_lack_of_memory(void **state)
             break;
         }
         assert_int_equal(s, SL_ERR_NOMEM);
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
     }
     gguf_bytes_free(&file);
 }

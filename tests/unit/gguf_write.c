@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* gguf_write.c - the writer: what it writes is read back, and what a reader would refuse is not written. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "gguf.h"
 #include "gguf_build.h"
@@ -104,7 +100,7 @@ static void writes_what_it_reads(void **state)
             sl_gguf g;
             uint64_t need;
             gguf_bytes file = gguf_build_everything(&mem, version, alignment);
-            assert_int_equal(c.live_blocks, 0);
+            counting_check_none(&c);
             assert_int_equal(sl_gguf_parse(&g, &mem, file.data, file.size, file.size, &need), SL_OK);
             assert_int_equal(g.version, version);
             assert_int_equal(g.alignment, alignment ? alignment : 32);
@@ -113,7 +109,7 @@ static void writes_what_it_reads(void **state)
             check_nested(&g);
             check_tensors(&g, &file);
             sl_gguf_free(&g, &mem);
-            assert_int_equal(c.live_blocks, 0);
+            counting_check_none(&c);
             gguf_bytes_free(&file);
         }
 }
@@ -193,7 +189,7 @@ static void writer_refuses_what_the_reader_would(void **state)
         if (s != cases[i].expected)
             fail_msg("case %zu: %s, not %s", i, sl_status_name(s), sl_status_name(cases[i].expected));
         sl_gguf_writer_free(w);
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
         gguf_bytes_free(&file);
     }
     sl_mem mem;
@@ -229,7 +225,7 @@ static void writer_survives_lack_of_memory_and_room(void **state)
             s = sl_gguf_write(w, full_sink, &room);
         }
         sl_gguf_writer_free(w);
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
         if (s == SL_ERR_DUPLICATE)
             break;      /* memory sufficed */
         assert_int_equal(s, SL_ERR_NOMEM);

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* hash.c - the map finds what was put into it, quickly, whatever the texts look like. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "hash.h"
 #include "platform.h"
@@ -61,7 +57,7 @@ static void finds_what_was_added(void **state)
         }
         assert_true(sl_clock_ns() - start < 5000000000u);
         sl_map_free(&map, &mem);
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
         free(t.text);
     }
 }
@@ -91,7 +87,7 @@ static void knows_empty_maps_and_texts(void **state)
     c.fail_at = c.calls + 1;
     assert_int_equal(sl_map_init(&map, &mem, 5), SL_ERR_NOMEM);
     sl_map_free(&map, &mem);
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
 }
 
 static void seeds_maps_apart(void **state)

@@ -1,21 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* image.c - pictures decoded: every format and its variants, orientation, transparency, limits, arguments, memory that fails. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "check.h"
 #include "counting.h"
 #include "image.h"
 #include "picture_build.h"
 #include "random.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 /* What is seen of a stored pixel. */
 typedef struct colour {
@@ -461,7 +455,7 @@ static void survives_lack_of_memory(void **state)
                 if ((failed && status != SL_ERR_NOMEM) || (!failed && status != SL_OK))
                     fail_msg("%s, allocation %zu: %s (%s)", formats[f].name, n, sl_status_name(status), sl_last_error());
                 sl_image_free(image);
-                assert_int_equal(c.live_blocks, 0);
+                counting_check_none(&c);
                 assert_false(c.wrong);
                 if (!failed)
                     break;

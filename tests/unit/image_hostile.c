@@ -1,21 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* image_hostile.c - pictures that were made to harm: each gets an error that names its reason, little memory is taken for it, and nothing leaks. Then every valid file cut at
  * every byte, and with every byte changed. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "image.h"
 #include "picture_build.h"
 #include "random.h"
 #include "sanitized.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 static size_t peak;             /* of the last decode */
 static size_t most_bytes;       /* for each; 0: as it likes */
@@ -35,7 +29,7 @@ static sl_status decode(const uint8_t *data, size_t size, sl_image **image)
     assert_false(c.wrong);
     assert_true(!*image == (status != SL_OK));
     if (status != SL_OK) {
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
         assert_true(strlen(sl_last_error()) > 10);
     }
     return status;
@@ -574,11 +568,7 @@ static void random_bytes(void **state)
     static const struct { const char *mark; size_t n; } marks[] = { { "\xff\xd8\xff\xe0", 4 }, { "\xff\xd8\xff", 3 }, { "\x89PNG\r\n\x1a\n", 8 }, { "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10\x08\x02\0\0\0", 29 },
                                                                 { "RIFF\xf0\0\0\0WEBPVP8 ", 16 }, { "RIFF\xf0\0\0\0WEBPVP8L\xe4\0\0\0\x2f", 21 }, { "BM", 2 }, { "P6 ", 3 }, { "P6 9 9 255\n", 11 }, { "", 0 } };
     enum { SIZE = 256 };
-#ifdef SANITIZED
-    enum { ROUNDS = 200 };
-#else
-    enum { ROUNDS = 2000 };
-#endif
+    enum { ROUNDS = WHEN_SANITIZED(200, 2000) };
     uint64_t seed = 11;
     most_bytes = 1 << 20;       /* a few bytes may honestly stand for millions of pixels of WebP */
     for (size_t m = 0; m < COUNT(marks); m++)

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* input.c - where bytes come from, what may go wrong there, and models in several parts. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "check.h"
 #include "counting.h"
 #include "gguf_build.h"
 #include "input.h"
@@ -137,7 +133,7 @@ static void run_model(const model *m)
     } else {
         assert_non_null(strstr(sl_last_error(), folder));      /* whichever file it was, it is named */
     }
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
     for (size_t i = 0; i < n; i++) {
         discard(names[i]);
         gguf_bytes_free(&files[i]);
@@ -176,7 +172,7 @@ static void checks_the_list_of_sources(void **state)
     check("far too many", sl_parts_open_sources(&parts, &mem, many, SL_LIMIT_PARTS + 1, 0), SL_ERR_LIMIT, "1025", &c);
     check("one", sl_parts_open_sources(&parts, &mem, many, 1, 0), SL_OK, NULL, &c);
     sl_parts_close(&parts, &mem);
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
     free(many);
     gguf_bytes_free(&file);
 }
@@ -233,7 +229,7 @@ static void notices_that_a_file_became_shorter(void **state)
     assert_int_equal(sl_input_read(input, 1, &byte, SIZE_MAX), SL_ERR_BOUNDS);
     assert_int_equal(sl_input_read(input, file.size, &byte, 0), SL_OK);
     sl_parts_close(&parts, &mem);
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
     discard("short.gguf");
     gguf_bytes_free(&file);
 }
@@ -293,7 +289,7 @@ static void survives_bad_devices(void **state)
                 check(answers[i].id, s, byte == file.size ? SL_OK : answers[i].expected, "device: ", &c);
                 if (s == SL_OK)
                     sl_parts_close(&parts, &mem);
-                assert_int_equal(c.live_blocks, 0);
+                counting_check_none(&c);
             }
     gguf_bytes_free(&file);
 }
@@ -326,7 +322,7 @@ static void grows_its_window(void **state)
         sl_parts_close(&parts, &mem);
     }
     discard("long.gguf");
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
     gguf_bytes_free(&file);
 }
 
@@ -404,7 +400,7 @@ static void maps_what_can_be_mapped(void **state)
         sl_parts_release_data(&parts, &mem);
         sl_parts_close(&parts, &mem);
         sl_parts_close(&parts, &mem);       /* a second time does nothing */
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
     }
     discard("map.gguf");
     gguf_bytes_free(&file);
@@ -431,7 +427,7 @@ static void survives_lack_of_memory(void **state)
                     assert_true(n > 10);
                     sl_parts_close(&parts, &mem);
                 }
-                assert_int_equal(c.live_blocks, 0);
+                counting_check_none(&c);
                 if (s == SL_OK)
                     break;
                 assert_int_equal(s, SL_ERR_NOMEM);

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* logits.c - the best n of a row and logarithms of probabilities, against a full sort and libm. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <fenv.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "sample.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 enum { N = 700 };
 static float logits[N];

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Drafts: what followed the last words when they stood there before. */
+#include "check.h"
 #include "lookup.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <string.h>
-#include <cmocka.h>
 
 enum { MOST = 8 };
 

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* mem.c - blocks from the host's allocator, and arithmetic on sizes. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "mem.h"
 
@@ -45,8 +41,7 @@ static void gives_aligned_zeroed_blocks(void **state)
     }
     sl_mem_free(&mem, NULL);
     sl_mem_pages_free(&mem, NULL, 5);
-    assert_int_equal(c.live_blocks, 0);
-    assert_int_equal(c.wrong, 0);
+    counting_check_none(&c);
 }
 
 static void refuses_sizes_that_overflow(void **state)
@@ -65,7 +60,7 @@ static void refuses_sizes_that_overflow(void **state)
         assert_int_equal(sl_mem_grow(&mem, &block, cases[i].n, cases[i].size), SL_ERR_NOMEM);
         assert_null(block);
     }
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
 }
 
 static void grows_and_keeps(void **state)
@@ -88,8 +83,7 @@ static void grows_and_keeps(void **state)
     assert_int_equal(sl_mem_grow(&mem, &block, 1000000, sizeof *block), SL_ERR_NOMEM);
     assert_int_equal(block[9999], 10000);       /* what was there is there still */
     sl_mem_free(&mem, block);
-    assert_int_equal(c.live_blocks, 0);
-    assert_int_equal(c.wrong, 0);
+    counting_check_none(&c);
 }
 
 static void gives_pages(void **state)
@@ -110,8 +104,7 @@ static void gives_pages(void **state)
         }
     }
     assert_null(sl_mem_pages(&host, SIZE_MAX));
-    assert_int_equal(c.live_blocks, 0);
-    assert_int_equal(c.wrong, 0);
+    counting_check_none(&c);
 }
 
 static void checks_arithmetic(void **state)

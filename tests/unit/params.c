@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* params.c - structures of older and newer programs. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
 #include <spacellama/spacellama.h>
+#include "check.h"
 #include "params.h"
 
 /* What the library knows, and what an older and a newer program know of it. */

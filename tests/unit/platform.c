@@ -4,11 +4,6 @@
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
 #undef _FORTIFY_SOURCE      /* its inline functions would hide the ones below */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -19,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "check.h"
 #include "counting.h"
 #include "platform.h"
 
@@ -236,7 +232,7 @@ static void runs_threads(void **state)
     assert_int_equal(sigismember(&before, SIGINT), sigismember(&after, SIGINT));
     sl_cond_destroy(&t.cond);
     sl_mutex_destroy(&t.mutex);
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
 }
 
 static void tells_time(void **state)
@@ -313,7 +309,7 @@ static void reads_whatever_the_system_does(void **state)
     memset(&reads, 0, sizeof reads);
     sl_file_close(file, &mem);
     sl_file_close(NULL, &mem);
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
 }
 
 static void maps_files(void **state)
@@ -335,7 +331,7 @@ static void maps_files(void **state)
     assert_int_equal(sl_file_open(&file, &mem, ""), SL_ERR_IO);
     c.fail_at = c.calls + 1;
     assert_int_equal(sl_file_open(&file, &mem, path), SL_ERR_NOMEM);
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
 }
 
 /* ---- modules ---- */
@@ -358,7 +354,7 @@ static void opens_modules(void **state)
     for (size_t n = 1; n < 3; n++) {
         c.fail_at = c.calls + n;
         assert_int_equal(sl_module_open(&module, &mem, "libc.so.6"), SL_ERR_NOMEM);
-        assert_int_equal(c.live_blocks, 0);
+        counting_check_none(&c);
     }
 }
 
@@ -384,7 +380,7 @@ static void looks_beside_itself(void **state)
     (void)remove(beside);
     assert_int_equal(s, SL_ERR_BACKEND);
     assert_non_null(strstr(sl_last_error(), "/sl-beside-test.so"));
-    assert_int_equal(c.live_blocks, 0);
+    counting_check_none(&c);
 }
 
 static int make_file(void **state)

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Encoders: error on random numbers of several kinds against what the grid of the type allows, weights, ends, cuts; and which tensor takes which type in which mix. */
+#include "check.h"
 #include "quantize_blocks.h"
 #include "quantize_mix.h"
 #include "random.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 #include <math.h>
 
 enum { N = 64 * 256 };

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Encoders against the blocks of the reference data: the same numbers, and no more error than the reference's blocks leave. Prints the table. */
+#include "check.h"
 #include "fixture.h"
 #include "gguf.h"
 #include "quantize_blocks.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include <math.h>
 
 static const char *const kinds[] = { "normal", "heavy", "edge" };

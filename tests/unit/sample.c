@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* sample.c - chains of the plain steps against their definitions in libm's arithmetic, the generator against pinned tokens, and everything that
  * must be refused. The other steps: sample_steps.c, sample_history.c; reference cases: sample_reference.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <fenv.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "sample.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 struct step { const char *name; double params[2]; size_t n; };
 

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* sample_history.c - penalties, dry and logit bias against plain definitions, over histories that are longer than what a step looks at, come in
  * pieces of any size, and hold tokens that the vocabulary lacks. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "sample_step.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 enum { VOCAB = 12, MOST = 400 };
 

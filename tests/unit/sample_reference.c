@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* sample_reference.c - every step and chain against reference cases: what stays, its probabilities, changed logits, and two tokens of each mirostat. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
 #include <string.h>
+#include "check.h"
 #include "fixture.h"
 #include "json.h"
 #include "sample_step.h"
-
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 
 enum { VOCAB = 1000, MOST_PARAMS = 16 };
 

@@ -1,26 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* session.c - a text that goes on without a prompt computes its last token once more: whatever fails then, at whichever product of the pass, the timeline is as it was, and goes on
  * with the same bits. Behind a shift it is one token shorter. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "mllama_build.h"
 #include "session.h"
 #include "tiny.h"
 #include <spacellama/generate.h>
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_VOCAB = 24, N_CTX = 128, IMAGE = N_VOCAB };
-
-static void fine(sl_status status)
-{
-    if (status != SL_OK)
-        fail_msg("%s (%s)", sl_status_name(status), sl_last_error());
-}
 
 /* Ends the pass at the n-th product. */
 typedef struct breaker { sl_observer observer; size_t left; } breaker;
@@ -39,10 +28,10 @@ static sl_model *load_model(int pictures)
     size_t size;
     tiny *t = pictures ? mllama_create(&(mllama_spec) { .n_layer = 2, .cross = 2, .n_vocab = N_VOCAB }) : tiny_create(&(tiny_shape) { .n_vocab = N_VOCAB });
     unsigned char *file = tiny_write(t, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, size), *const sources[] = { &source };
     const sl_model_options o = { .size = sizeof o, .n_threads = 1 };
     sl_model *model;
-    fine(sl_model_load_sources(&model, sources, 1, &o));
+    OK(sl_model_load_sources(&model, sources, 1, &o));
     tiny_free(t);
     free(file);
     return model;
@@ -54,16 +43,16 @@ static sl_session *tell(sl_model *model, int pictures, size_t length, uint32_t n
     const sl_session_options o = { .size = sizeof o, .n_ctx = N_CTX, .n_batch = 32, .n_seq = 3, .n_ctx_shared = 64 * n_pages };
     sl_session *session;
     sl_token ids[N_CTX];
-    fine(sl_session_create(&session, model, &o));
+    OK(sl_session_create(&session, model, &o));
     for (size_t i = 0; i < length; i++)
         ids[i] = (sl_token)(i * 7 % N_VOCAB);
     if (pictures) {
         sl_image *image = mllama_picture(8, 8, 1);
-        fine(sl_session_add_image(session, image)), fine(sl_session_add_image(session, image));
+        OK(sl_session_add_image(session, image)), OK(sl_session_add_image(session, image));
         sl_image_free(image);
         ids[length - 1] = IMAGE;
     }
-    fine(sl_session_eval(session, ids, length, NULL, 0));
+    OK(sl_session_eval(session, ids, length, NULL, 0));
     return session;
 }
 
@@ -83,15 +72,15 @@ static void last_token_again(void **state)
         g.max_tokens = 3;
         sl_session *whole = tell(models[rows[i].pictures], rows[i].pictures, length, rows[i].n_pages), *broken = tell(models[rows[i].pictures], rows[i].pictures, length, rows[i].n_pages);
         for (uint32_t c = 0; c < rows[i].n_copies; c++)
-            fine(sl_seq_copy(whole, 0, 1 + c, length)), fine(sl_seq_copy(broken, 0, 1 + c, length));
+            OK(sl_seq_copy(whole, 0, 1 + c, length)), OK(sl_seq_copy(broken, 0, 1 + c, length));
         breaker b = { { see, gone }, 0 };
         size_t n = 0;
         for (;; n++) {
             const size_t images = sl_session_images(broken), waiting = sl_pictures_waiting(&broken->pictures, 0);
             b.left = n;
-            fine(sl_session_observe(broken, &b.observer));
+            OK(sl_session_observe(broken, &b.observer));
             const sl_status status = sl_session_again(broken, 0, (float[N_VOCAB + 1]) { 0 });
-            fine(sl_session_observe(broken, NULL));
+            OK(sl_session_observe(broken, NULL));
             if (status == SL_OK)
                 break;
             assert_int_equal(status, rows[i].broken);
@@ -109,7 +98,7 @@ static void last_token_again(void **state)
         assert_int_equal(sl_session_length(broken), sl_session_length(whole));
         assert_memory_equal(sl_session_tokens(broken), sl_session_tokens(whole), sl_session_length(whole) * sizeof(sl_token));
         for (uint32_t q = 0; q < 3; q++)
-            fine(sl_seq_rewind(broken, q, 0));
+            OK(sl_seq_rewind(broken, q, 0));
         assert_int_equal(sl_session_free_positions(broken), 64 * rows[i].n_pages);
         sl_session_free(whole), sl_session_free(broken);
     }
@@ -122,16 +111,16 @@ static void behind_a_shift(void **state)
     sl_model *model = load_model(0);
     float logits[N_VOCAB];
     sl_session *session = tell(model, 0, 100, 4);
-    fine(sl_seq_shift(session, 0, 5, 30));
+    OK(sl_seq_shift(session, 0, 5, 30));
     sl_session_cancel(session);
     assert_int_equal(sl_session_again(session, 0, logits), SL_ERR_CANCELLED);       /* before anything is written */
     assert_int_equal(sl_session_length(session), 70);
-    fine(sl_session_again(session, 0, logits));
+    OK(sl_session_again(session, 0, logits));
     breaker b = { { see, gone }, 3 };
-    fine(sl_session_observe(session, &b.observer));
+    OK(sl_session_observe(session, &b.observer));
     assert_int_equal(sl_session_again(session, 0, logits), SL_ERR_CANCELLED);
     assert_int_equal(sl_session_length(session), 69);
-    fine(sl_session_observe(session, NULL));
+    OK(sl_session_observe(session, NULL));
     sl_session_free(session);
     sl_model_free(model);
 }

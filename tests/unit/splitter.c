@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* splitter.c - the hand-written splitters against the published patterns, which a small backtracking matcher reads as they are printed. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include "check.h"
 #include "random.h"
 #include "splitter.h"
 

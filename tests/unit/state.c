@@ -1,20 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* state.c - what stands in a state behind right checksums is checked, too: ids that the model does not have, image tokens without their pictures and pictures without their
  * tokens, a shift behind the end; and states of earlier versions are read. How states go on: tests/api/state.c; any bytes: tests/fuzz/state.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "checksum.h"
 #include "mllama_build.h"
 #include "state.h"
 #include "tiny.h"
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
 enum { N_VOCAB = 24, MOST_BYTES = 1 << 16, HEAD = sizeof(sl_state_head) + 4, TOKENS = HEAD + sizeof(sl_state_sequence), N_TOKENS = 5, ENTRIES = TOKENS + 4 * N_TOKENS + 4 };
 
 typedef struct tape { unsigned char bytes[MOST_BYTES]; size_t n, at; } tape;
@@ -37,24 +32,18 @@ static int64_t get(void *to, uint64_t bytes, void *user)
     return (int64_t)bytes;
 }
 
-static void fine(sl_status status)
-{
-    if (status != SL_OK)
-        fail_msg("%s (%s)", sl_status_name(status), sl_last_error());
-}
-
 static sl_session *open_session(int pictures)
 {
     size_t size;
     tiny *t = pictures ? mllama_create(&(mllama_spec) { .n_layer = 2, .cross = 2, .n_vocab = N_VOCAB, .n_spare = 3 }) : tiny_create(&(tiny_shape) { .n_layer = 1 });
     unsigned char *file = tiny_write(t, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, size), *const sources[] = { &source };
     const sl_model_options o = { .size = sizeof o, .n_threads = 1 };
     const sl_session_options so = { .size = sizeof so, .n_ctx = 64 };
     sl_model *model;
     sl_session *session;
-    fine(sl_model_load_sources(&model, sources, 1, &o));
-    fine(sl_session_create(&session, model, &so));
+    OK(sl_model_load_sources(&model, sources, 1, &o));
+    OK(sl_session_create(&session, model, &so));
     sl_model_free(model);
     tiny_free(t);
     free(file);
@@ -67,10 +56,10 @@ static void write_state(tape *t, sl_session *session, int pictures)
     const sl_token ids[N_TOKENS] = { 1, pictures ? N_VOCAB : 2, 3, 4, 5 };
     sl_image *image = mllama_picture(8, 8, 1);
     for (int i = 0; pictures && i < 2; i++)
-        fine(sl_session_add_image(session, image));
-    fine(sl_session_eval(session, ids, N_TOKENS, NULL, 0));
+        OK(sl_session_add_image(session, image));
+    OK(sl_session_eval(session, ids, N_TOKENS, NULL, 0));
     t->n = 0;
-    fine(sl_state_write(session, 0, put, t));
+    OK(sl_state_write(session, 0, put, t));
     sl_image_free(image);
 }
 
@@ -118,7 +107,7 @@ static size_t reused(sl_session *session)
     sl_token ids[N_TOKENS + 1] = { 0 };
     size_t n = 0;
     memcpy(ids, sl_session_tokens(session), N_TOKENS * sizeof *ids);
-    fine(sl_session_keep_prefix(session, ids, N_TOKENS + 1, &n));
+    OK(sl_session_keep_prefix(session, ids, N_TOKENS + 1, &n));
     return n;
 }
 
@@ -133,7 +122,7 @@ static void earlier_versions(void **state)
         uint32_t crc;
         write_state(&now, session, pictures);
         now.at = 0;
-        fine(sl_state_read(session, 0, get, &now, NULL));
+        OK(sl_state_read(session, 0, get, &now, NULL));
         assert_int_equal(reused(session), N_TOKENS);
         memcpy(&head, now.bytes, sizeof head);
         assert_int_equal(head.version, 2);
@@ -145,7 +134,7 @@ static void earlier_versions(void **state)
         memcpy(before.bytes + HEAD, now.bytes + HEAD, TOKENS - 8 - HEAD);
         memcpy(before.bytes + TOKENS - 8, now.bytes + TOKENS, now.n - TOKENS);
         mend_checksum(&before);
-        fine(sl_state_read(session, 0, get, &before, NULL));
+        OK(sl_state_read(session, 0, get, &before, NULL));
         assert_int_equal(sl_session_length(session), N_TOKENS);
         assert_int_equal(reused(session), 0);
         for (uint32_t version = 0; version <= 3; version += 3) {

@@ -4,11 +4,6 @@
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
 #undef _FORTIFY_SOURCE      /* its inline functions would hide the ones below */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "check.h"
 #include "random.h"
 #include "sanitized.h"
 #include "state.h"
@@ -132,19 +128,12 @@ static void put_file(const char *name, const content *c)
 static sl_model *model;
 static sl_session *session, *reader;
 
-#define STATUS(call, status) check_status(call, status, #call, __LINE__)
-static void check_status(sl_status got, sl_status wanted, const char *call, int line)
-{
-    if (got != wanted)
-        fail_msg("line %d: %s: %s (%s), expected %s", line, call, sl_status_name(got), sl_last_error(), sl_status_name(wanted));
-}
-
 static int prepare(void **state)
 {
     (void)state;
     size_t size;
     unsigned char *file = tiny_file(&(tiny_shape) { .n_layer = 1, .n_head = 4, .n_head_kv = 1 }, &size);
-    const sl_source source = { .size = sizeof source, .data = file, .length = size }, *const sources[] = { &source };
+    const sl_source source = source_of(file, size), *const sources[] = { &source };
     const sl_model_options mo = { .size = sizeof mo, .n_threads = 1 };
     const sl_session_options so = { .size = sizeof so, .n_ctx = 64 };
     STATUS(sl_model_load_sources(&model, sources, 1, &mo), SL_OK);
@@ -352,11 +341,7 @@ static void lay_out(const content *last, const content *before, uint64_t *seed)
 static void power_cuts(void **state)
 {
     (void)state;
-#ifdef SANITIZED
-    const int n_cuts = 500;
-#else
-    const int n_cuts = 10000;
-#endif
+    const int n_cuts = WHEN_SANITIZED(500, 10000);
     static content last, before;
     uint64_t seed = 1;
     int n_new = 0, n_before = 0, n_done = 0;

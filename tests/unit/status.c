@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* status.c - names, the sentence, and prefixes that are cut where they must. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
+#include "check.h"
 #include "status.h"
 
 static void names_every_status(void **state)

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer.c - vocabularies as hostile files have them, roles, and texts of every size. */
 #define _DEFAULT_SOURCE     /* MAP_ANONYMOUS */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include "check.h"
 #include "counting.h"
 #include "gguf_build.h"
 #include "vocab_build.h"
@@ -152,8 +148,7 @@ static void reads_hostile_files(void **state)
             assert_true(status != SL_OK || !strstr(rows[r].recipe, "tokens"));
         assert_true(count.peak_bytes < (1 << 20) + 12 * file.size);
         vocab_close(&v);
-        assert_int_equal(count.live_blocks, 0);
-        assert_int_equal(count.wrong, 0);
+        counting_check_none(&count);
     }
 }
 
@@ -393,8 +388,7 @@ static void survives_want_of_memory(void **state)
                 }
                 assert_true(status == SL_ERR_NOMEM || done);
                 vocab_close(&v);
-                assert_int_equal(count.live_blocks, 0);
-                assert_int_equal(count.wrong, 0);
+                counting_check_none(&count);
             }
             assert_true(fail > 10);
         }

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_bpe.c - byte-level pairs: hand-made cases, and random merges against the definition. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "random.h"
 #include "vocab_build.h"

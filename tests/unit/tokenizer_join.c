@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_join.c - the joiner against the definition: look at all pairs, join the best, begin again. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "counting.h"
 #include "random.h"
 #include "vocab.h"
@@ -83,7 +79,7 @@ static void joins_as_defined(void **state)
         assert_int_equal(at, n);
     }
     sl_join_free(&join, &mem);
-    assert_int_equal(count.live_blocks, 0);
+    counting_check_none(&count);
 }
 
 static void handles_the_ends(void **state)
@@ -107,7 +103,7 @@ static void handles_the_ends(void **state)
     assert_int_equal(sl_join_reserve(&join, &mem, 100000), SL_OK);
     assert_true(count.live_bytes < 13 * 150000 + 1000);        /* 13 bytes per symbol, half as much again to grow into */
     sl_join_free(&join, &mem);
-    assert_int_equal(count.live_blocks, 0);
+    counting_check_none(&count);
 }
 
 int main(void)

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_reference.c - vocabularies of real models against recorded results: every case, every id. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "fixture.h"
 #include "json.h"
 #include "vocab_build.h"

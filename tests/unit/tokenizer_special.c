@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_special.c - cutting at special tokens against the rule as it is written: pass after pass, longest text first. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "check.h"
 #include "counting.h"
 #include "random.h"
 #include "vocab_build.h"
@@ -148,7 +144,7 @@ static void stands_a_thousand_nested_tokens(void **state)
     assert_int_equal(ids[0], 256 + TOKENS - 1);
     assert_int_equal(ids[1], 'b');
     vocab_close(&v);
-    assert_int_equal(count.live_blocks, 0);
+    counting_check_none(&count);
 }
 
 int main(void)

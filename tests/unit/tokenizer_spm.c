@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_spm.c - scored pieces: hand-made cases, and random scores against the definition. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
+#include "check.h"
 #include "random.h"
 #include "vocab_build.h"
 

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_threads.c - one vocabulary, many threads: each gets what it gets alone. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <pthread.h>
+#include "check.h"
 #include "random.h"
 #include "vocab_build.h"
 

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* type.c - the table of tensor types: every value of the reference file, bit for bit; what check refuses; numbers that are no type. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <string.h>
+#include "check.h"
 #include "fixture.h"
 #include "gguf.h"
 #include "type.h"

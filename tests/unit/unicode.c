@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* unicode.c - UTF-8 of all sorts, and the class table against the database that it was made from. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "check.h"
 #include "unicode.h"
 
 static size_t encode(uint8_t *to, uint32_t c)
