@@ -83,10 +83,14 @@ sl_status sl_thread_start(sl_thread **out, const struct sl_mem *mem, void (*fn)(
         return SL_ERR_NOMEM;
     thread->fn = fn;
     thread->arg = arg;
-    /* A new thread inherits the mask: signals of the host must arrive at the host's threads, not at ours. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    /* A new thread inherits the mask: signals of the host must arrive at the host's threads, not at ours. Those that a thread's own instructions raise can arrive nowhere else:
+     * blocked, they would end the process behind the back of a handler that the host has for them. */
+    static const int own[] = { SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP };
+    sigset_t others, before;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        sigdelset(&others, own[i]);
+    pthread_sigmask(SIG_SETMASK, &others, &before);
     int e = pthread_create(&thread->id, NULL, thread_main, thread);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (e) {

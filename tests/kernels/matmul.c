@@ -96,19 +96,18 @@ static void extreme_act(sl_type type, int64_t n_in, int first, int second, float
     }
 }
 
-/* The largest sums, -128 as a weight and as a scale, subnormal and zero scales, in all combinations: number n < N_ENDS of them, as weights of one of the
- * interleaved types and rows of activations. */
+/* The largest sums, -128 as a weight and as a scale, subnormal and zero scales: rows of weights and rows of activations, of which each is to meet each. */
 static const uint8_t end_bytes[] = { 0x00, 0x7f, 0x80, 0x81, 0xff, 0xf0, 0x0f };
 static const uint16_t end_halves[] = { 0x3c00, 0x0001, 0x8001, 0x0000, 0x7bff, 0x8002 };     /* the low bytes of some are the smallest scales of MXFP4 */
 static const struct { int first, second; float d; } end_acts[] = { { 127, 127, 1.0f }, { -127, -127, 1.0f }, { 127, -127, 0x1p-120f }, { -127, 127, 0x1p-140f }, { 0, 0, 0.0f } };
-enum { N_END_ACTS = sizeof end_acts / sizeof *end_acts, N_ENDS = sizeof end_bytes * sizeof end_bytes * (sizeof end_halves / 2) * N_END_ACTS };
+enum { N_END_ACTS = 2 * sizeof end_acts / sizeof *end_acts, N_END_WEIGHTS = sizeof end_bytes * sizeof end_bytes * (sizeof end_halves / 2) };
 
-static void extremes(size_t n, size_t t, int64_t n_in, size_t n_blocks, uint8_t *weights, size_t n_acts, size_t act_bytes, uint8_t *acts)
+/* Blocks of an interleaved type, number n < N_END_WEIGHTS. */
+static void end_blocks(size_t n, size_t t, size_t n_blocks, uint8_t *weights)
 {
     const size_t bytes = sl_type_get((uint32_t)interleaved[t].type)->block_bytes, n_halves = sizeof end_halves / 2;
-    const size_t a = n % N_END_ACTS, h = n / N_END_ACTS;
-    const uint8_t first = end_bytes[h / n_halves % sizeof end_bytes], second = end_bytes[h / n_halves / sizeof end_bytes];
-    const uint16_t half = end_halves[h % n_halves], other = end_halves[(h + 1) % n_halves];
+    const uint8_t first = end_bytes[n / n_halves % sizeof end_bytes], second = end_bytes[n / n_halves / sizeof end_bytes];
+    const uint16_t half = end_halves[n % n_halves], other = end_halves[(n + 1) % n_halves];
     for (size_t k = 0; k < n_blocks * bytes; k++)
         weights[k] = k % bytes % 2 ? second : first;
     for (size_t b = 0; b < n_blocks; b++) {
@@ -116,8 +115,15 @@ static void extremes(size_t n, size_t t, int64_t n_in, size_t n_blocks, uint8_t 
         if (interleaved[t].at.half[1] >= 0)
             memcpy(weights + b * bytes + interleaved[t].at.half[1], &other, 2);
     }
-    for (size_t r = 0; r < n_acts; r++)
-        extreme_act(interleaved[t].type, n_in, r % 3 == 1 ? end_acts[a].second : end_acts[a].first, end_acts[a].second, end_acts[a].d, acts + r * act_bytes);
+}
+
+/* Rows of activations from number `first` on; after N_END_ACTS they begin again. */
+static void end_rows(size_t first, size_t t, int64_t n_in, size_t n_acts, size_t act_bytes, uint8_t *acts)
+{
+    for (size_t r = 0; r < n_acts; r++) {
+        const size_t a = (first + r) / 2 % (N_END_ACTS / 2);
+        extreme_act(interleaved[t].type, n_in, (first + r) % 2 ? end_acts[a].second : end_acts[a].first, end_acts[a].second, end_acts[a].d, acts + r * act_bytes);
+    }
 }
 
 static void kernels_hold_at_the_ends(void **state)
@@ -134,8 +140,9 @@ static void kernels_hold_at_the_ends(void **state)
             const int64_t n_in = BLOCKS * (int64_t)info->block_values;
             const size_t act_bytes = act_bytes_of(rows[i], n_in);
             uint8_t *weights = malloc(16 * BLOCKS * info->block_bytes), *act = malloc(M * act_bytes);
-            for (size_t n = 0; n < N_ENDS; n++) {
-                extremes(n, t, n_in, 16 * BLOCKS, weights, M, act_bytes, act);
+            for (size_t n = 0; n < N_END_WEIGHTS * N_END_ACTS / 2; n++) {
+                end_blocks(n % N_END_WEIGHTS, t, 16 * BLOCKS, weights);
+                end_rows(n / N_END_WEIGHTS * 2, t, n_in, M, act_bytes, act);
                 run_kernel(&seed, rows[i], n_in, 1, 1 + (int)(n % M), weights, act);
             }
             free(weights);
@@ -347,7 +354,7 @@ static void wide_products_equal_the_definition(void **state)
 
 static void wide_products_hold_at_the_ends(void **state)
 {
-    enum { BLOCKS = 3, N_OUT = 17, N_TOK = 20 };
+    enum { BLOCKS = 3, N_TOK = 2 * N_END_ACTS };
     uint64_t seed = 9;
     (void)state;
     for (size_t i = 0; i < n_rows; i++)
@@ -356,12 +363,12 @@ static void wide_products_hold_at_the_ends(void **state)
             bench_of_work w;
             if (rows[i]->type != (int32_t)interleaved[t].type)
                 continue;
-            set_up(&w, &seed, rows[i], n_in, N_OUT, 1, N_TOK, 1);
-            for (size_t n = 0; n < N_ENDS; n++) {
-                extremes(n, t, n_in, BLOCKS * N_OUT, w.file, N_TOK, w.act_bytes, w.acts);
-                pack(&w, interleaved[t].type, n_in, N_OUT, 1);
-                compare_matmul(&w, rows[i], n_in, N_OUT, N_TOK);
-            }
+            set_up(&w, &seed, rows[i], n_in, N_END_WEIGHTS, 1, N_TOK, 1);
+            for (size_t n = 0; n < N_END_WEIGHTS; n++)
+                end_blocks(n, t, BLOCKS, w.file + n * w.row_bytes);
+            end_rows(0, t, n_in, N_TOK, w.act_bytes, w.acts);
+            pack(&w, interleaved[t].type, n_in, N_END_WEIGHTS, 1);
+            compare_matmul(&w, rows[i], n_in, N_END_WEIGHTS, N_TOK);
             tear_down(&w);
         }
 }

@@ -10,30 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Level amx with tiles in software (tests/support/emulated_tiles.h), where a test links it. */
-#if defined(WITH_EMULATED_AMX)
-extern const sl_impl cpu_impls_amx_emulated[];
-extern const size_t cpu_n_impls_amx_emulated;
-static const cpu_list emulated_lists[] = { { CPU_AVX512VNNI, cpu_impls_amx_emulated, &cpu_n_impls_amx_emulated } };
-enum { N_EMULATED = 1 };
-#else
-static const cpu_list emulated_lists[] = { { 0, NULL, NULL } };
-enum { N_EMULATED = 0 };
-#endif
-
-/* All rows of the backend's lists whose level this machine has, and those whose level it can emulate; returns how many, at most `capacity`. */
+/* All rows of the backend's lists whose level this machine has (amx perhaps with tiles in software: tests/support/tiles.h); returns how many, at most `capacity`. */
 static inline size_t rows_of_machine(const sl_impl **rows, size_t capacity)
 {
     const cpu_list *lists;
     const size_t n_lists = cpu_lists(&lists);
     const uint32_t levels = cpu_permitted(cpu_features());
     size_t n = 0;
-    for (size_t i = 0; i < n_lists + N_EMULATED; i++) {
-        const cpu_list *list = i < n_lists ? &lists[i] : &emulated_lists[i - n_lists];
-        for (size_t k = 0; list->level & levels && k < *list->n; k++)
+    for (size_t i = 0; i < n_lists; i++)
+        for (size_t k = 0; lists[i].level & levels && k < *lists[i].n; k++)
             if (n < capacity)
-                rows[n++] = &list->impls[k];
-    }
+                rows[n++] = &lists[i].impls[k];
     return n;
 }
 

@@ -178,7 +178,7 @@ static void pins_threads(void **state)
 typedef struct talk {
     sl_mutex mutex;
     sl_cond cond;
-    int turn, rounds, all_blocked;
+    int turn, rounds, all_blocked, own_blocked;
 } talk;
 
 static void answer(void *arg)
@@ -187,6 +187,7 @@ static void answer(void *arg)
     sigset_t mask;
     pthread_sigmask(SIG_SETMASK, NULL, &mask);
     t->all_blocked = sigismember(&mask, SIGINT) && sigismember(&mask, SIGTERM) && sigismember(&mask, SIGALRM) && sigismember(&mask, SIGUSR1);
+    t->own_blocked = sigismember(&mask, SIGSEGV) || sigismember(&mask, SIGBUS) || sigismember(&mask, SIGILL) || sigismember(&mask, SIGFPE);
     for (int i = 0; i < 100; i++) {
         sl_mutex_lock(&t->mutex);
         while (t->turn != 1)
@@ -228,6 +229,7 @@ static void runs_threads(void **state)
     sl_thread_join(NULL, &mem);
     assert_int_equal(t.rounds, 100);
     assert_int_equal(t.all_blocked, 1);
+    assert_int_equal(t.own_blocked, 0);
     pthread_sigmask(SIG_SETMASK, NULL, &after);
     assert_int_equal(sigismember(&before, SIGINT), sigismember(&after, SIGINT));
     sl_cond_destroy(&t.cond);

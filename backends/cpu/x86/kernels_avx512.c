@@ -6,7 +6,7 @@
 
 #define LANES 16
 #define MAX_T 8
-#if defined(__AMX_INT8__) || defined(__AMXINT8__) || defined(CPU_TILES_EMULATED)      /* gcc, clang 14, tests */
+#if defined(__AMX_INT8__) || defined(__AMXINT8__)      /* gcc, clang 14 */
 #define CPU_WITH_AMX
 #endif
 #define INLINE static inline __attribute__((always_inline))
@@ -257,27 +257,18 @@ INTERLEAVED_PAIRED(step_q4_0_vnni, pair_q4_0, step_q8_0_vnni, pair_q8_0, step_q4
 
 /* The last is no row: all others may be left out, and C knows no empty array. */
 #if defined(CPU_WITH_AMX)
-#if defined(CPU_TILES_EMULATED)     /* beside the real one in tests, which add it to the lists */
-#define AMX_IMPLS cpu_impls_amx_emulated
-#define AMX_N_IMPLS cpu_n_impls_amx_emulated
-#define AMX_TEXT "amx, emulated"
-#else
-#define AMX_IMPLS cpu_impls_amx
-#define AMX_N_IMPLS cpu_n_impls_amx
-#define AMX_TEXT "amx"
-#endif
-extern const sl_impl AMX_IMPLS[];
-extern const size_t AMX_N_IMPLS;
-const sl_impl AMX_IMPLS[] = {
-    INTERLEAVED_IMPLS(CPU_AMX, AMX_TEXT)
-    TYPES_IMPLS(CPU_AMX, AMX_TEXT)
-    SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, CPU_AMX, "b16/" AMX_TEXT, kernel_f32_tiles))
-    SL_ROW(TYPE_F16, CPU_MATMUL_IMPLS(F16, f16, CPU_AMX, "b16/" AMX_TEXT, kernel_f16_tiles))
-    SL_ROW(TYPE_BF16, CPU_MATMUL_IMPLS(BF16, bf16, CPU_AMX, "b16/" AMX_TEXT, kernel_bf16_tiles))
-    CPU_ATTENTION_IMPLS(bf16, CPU_AMX, AMX_TEXT, kernel_attention_tiles)
+extern const sl_impl cpu_impls_amx[];
+extern const size_t cpu_n_impls_amx;
+const sl_impl cpu_impls_amx[] = {
+    INTERLEAVED_IMPLS(CPU_AMX, "amx")
+    TYPES_IMPLS(CPU_AMX, "amx")
+    SL_ROW(TYPE_F32, CPU_MATMUL_IMPLS(F32, f32, CPU_AMX, "b16/amx", kernel_f32_tiles))
+    SL_ROW(TYPE_F16, CPU_MATMUL_IMPLS(F16, f16, CPU_AMX, "b16/amx", kernel_f16_tiles))
+    SL_ROW(TYPE_BF16, CPU_MATMUL_IMPLS(BF16, bf16, CPU_AMX, "b16/amx", kernel_bf16_tiles))
+    CPU_ATTENTION_IMPLS(bf16, CPU_AMX, "amx", kernel_attention_tiles)
     { .label = NULL }
 };
-const size_t AMX_N_IMPLS = sizeof AMX_IMPLS / sizeof *AMX_IMPLS - 1;
+const size_t cpu_n_impls_amx = sizeof cpu_impls_amx / sizeof *cpu_impls_amx - 1;
 #else
 extern const sl_impl cpu_impls_avx512vnni[];
 extern const size_t cpu_n_impls_avx512vnni;

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* tiles.h - AMX where the compiler has to know that memory is read and written: gcc 12 does not know it of its own functions (_tile_loadd, ...), which
- * kernels use between fences. Tests put tests/support/emulated_tiles.h in front of a kernel file, which has done all of this in software by then. */
+ * kernels use between fences. */
 #ifndef CPU_TILES_H
 #define CPU_TILES_H
-
-#if !defined(CPU_TILES_EMULATED)
 
 /* Reads all 64 bytes of *config. */
 #define TILE_CONFIGURE(config) __asm__ volatile("ldtilecfg %0" : : "m"(*(config)) : "memory")
@@ -14,5 +12,4 @@
 /* Of bf16: sums += rows x weights. */
 #define TILE_PRODUCT(sums, rows, weights) __asm__ volatile("tdpbf16ps %%tmm" #weights ", %%tmm" #rows ", %%tmm" #sums : : : "memory")
 
-#endif
 #endif
