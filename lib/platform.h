@@ -20,10 +20,12 @@
 #include <pthread.h>
 #define SL_THREAD_LOCAL _Thread_local
 typedef pthread_mutex_t sl_mutex;
+#define SL_MUTEX_READY PTHREAD_MUTEX_INITIALIZER     /* for one that is never destroyed */
 typedef pthread_cond_t sl_cond;
 #else
 #define SL_THREAD_LOCAL
 typedef int sl_mutex;
+#define SL_MUTEX_READY 0
 typedef int sl_cond;
 #endif
 

@@ -2,7 +2,8 @@
 /* blas.h - the backend "blas": the CPU backend, except that products of float matrices with many rows of activations are OpenBLAS's.
  *
  * It lives in a module of its own, libspacellama-blas.so, in which the whole CPU backend stands once more: the library proper needs no OpenBLAS. Weights are packed, and cached, as
- * by "cpu". Threads are the pool's: each calls OpenBLAS for slices of its own, so an OpenBLAS that starts threads is refused.
+ * by "cpu". Threads are the pool's: each expands weights and has OpenBLAS multiply slices of its own, one at a time (turn.c), so an
+ * OpenBLAS that starts threads is refused.
  *
  * What the module fails with is said by the module's own sl_fail; every entry hands the sentence to the host. */
 #ifndef SL_BLAS_H
@@ -39,5 +40,11 @@ int blas_takes(const sl_impl *cpu);
 const char *blas_label(const sl_impl *cpu);
 size_t blas_matmul_scratch(const sl_impl *self, void *device, const sl_op_args *args);
 sl_status blas_matmul_run(const sl_impl *self, void *device, const sl_op_args *args);
+
+/* ---- turn.c ---- */
+
+/* Around every call of OpenBLAS that computes. */
+void blas_turn_take(void);
+void blas_turn_give(void);
 
 #endif

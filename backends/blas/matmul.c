@@ -75,8 +75,10 @@ static sl_status run_task(void *arg, size_t task, unsigned thread)
     for (size_t k = 0; k < n_in; k += SLICE_K) {
         const size_t n = min(n_in - k, SLICE_K);
         expand(p, out / CPU_PANEL, quotient_up(n_out, CPU_PANEL), k, n, scratch);
+        blas_turn_take();
         cblas_sgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, (int)n_out, (int)n_row, (int)n, 1.0f, (const float *)(const void *)scratch, SLICE_OUT,
                     p->x + row * p->x_stride + k, (int)p->x_stride, k ? 1.0f : 0.0f, p->y + row * p->y_stride + out, (int)p->y_stride);
+        blas_turn_give();
     }
     return SL_OK;
 }
