@@ -13,17 +13,19 @@
 #include <stdatomic.h>
 
 /* Raised whenever anything in this file, tensor.h, type.h or op.h's table changes. */
-#define SL_BACKEND_CONTRACT 7u
+#define SL_BACKEND_CONTRACT 8u
 /* A module exports this symbol: const sl_backend *sl_backend_module(void). */
 #define SL_BACKEND_SYMBOL "sl_backend_module"
 
-/* The operations. Enumerated here because implementations name them; their meaning, shapes and arguments: op.h. X(NAME, stem). */
+/* The operations. Enumerated here because implementations name them; their meaning, shapes and arguments: op.h. X(NAME, stem).
+ * Those of the last line are groups: calls that follow each other, and that a backend may make as one. From one that has no implementation of a group they come one by one. */
 #define SL_OPS(X) \
     X(GET_ROWS, get_rows) X(TAKE_ROWS, take_rows) X(PUT_ROWS, put_rows) X(RMS_NORM, rms_norm) X(QUANTIZE, quantize) X(MATMUL, matmul) \
     X(MATMUL_EXPERT, matmul_expert) X(SCALE, scale) X(ADD_TO, add_to) X(SILU_MUL, silu_mul) X(ROPE_ANGLES, rope_angles) X(ROPE, rope) \
     X(TEMPER, temper) \
     X(CACHE_WRITE, cache_write) X(CACHE_READ, cache_read) X(ATTENTION, attention) X(ROUTE, route) X(EXPERT_SUM, expert_sum) X(EXPERT_SCALE, expert_scale) \
-    X(LAYER_NORM, layer_norm) X(GELU, gelu) X(QUICK_GELU, quick_gelu) X(ADD_GATED, add_gated) X(COPY_TO, copy_to) X(SPAN_ATTENTION, span_attention)
+    X(LAYER_NORM, layer_norm) X(GELU, gelu) X(QUICK_GELU, quick_gelu) X(ADD_GATED, add_gated) X(COPY_TO, copy_to) X(SPAN_ATTENTION, span_attention) \
+    X(RMS_NORM_QUANTIZE, rms_norm_quantize) X(MATMUL_MANY, matmul_many) X(SWIGLU, swiglu)
 typedef enum sl_op {
 #define SL_OP_ENUM_(name, stem) SL_OP_##name,
     SL_OPS(SL_OP_ENUM_)
@@ -31,7 +33,7 @@ typedef enum sl_op {
     SL_OP_COUNT
 } sl_op;
 
-enum { SL_OP_SOURCES = 7 };
+enum { SL_OP_SOURCES = 7, SL_OP_PARTS = 4 };
 
 /* One call of an operation. Shapes have been checked by op.c before anybody else sees it. */
 typedef struct sl_op_args {
@@ -42,6 +44,11 @@ typedef struct sl_op_args {
     float value;                    /* epsilon, scale of scores, ... */
     int64_t number;                 /* a whole number of the operation: positions of a chunk (ATTENTION), sl_gate (ROUTE); 0 elsewhere */
     void *scratch;                  /* what the implementation asked for; NULL while planning */
+    /* Of a group: the calls that it stands for, in order, at most SL_OP_PARTS; what is above is in them. It gives the results that they would give one after the other.
+     * Of results that none but a later part reads (see op.h) only the shape is there. */
+    const struct sl_op_args *parts;
+    int n_parts;
+    const struct sl_impl *impl;     /* in `parts`: this device's implementation of the call alone */
 } sl_op_args;
 
 /* One implementation of an operation: a row of a backend's best-first list, which ends in one that takes everything the backend supports. */

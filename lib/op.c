@@ -1,180 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* op.c - passes (arena, plan, dispatch) and the typed wrappers: each checks its shapes, makes its result and dispatches. */
-#include "op.h"
+/* op.c - the typed wrappers: each checks its shapes, makes its result and dispatches. */
+#include "dispatch.h"
 
 #include <string.h>
-
-/* ---- passes ---- */
-
-void sl_plan_free(sl_plan *plan)
-{
-    sl_mem_free(plan->mem, (void *)plan->steps);
-    sl_mem_free(plan->mem, plan->ran);
-    plan->steps = NULL;
-    plan->ran = NULL;
-    plan->n_steps = 0;
-}
-
-void sl_pass_begin(sl_pass *pass, const sl_device *devices, int n_devices, sl_plan *plan, int planning, void *const *memory)
-{
-    *pass = (sl_pass) { .planning = planning, .devices = devices, .n_devices = n_devices, .plan = plan };
-    for (int d = 0; d < n_devices; d++) {
-        pass->arena[d].base = planning ? NULL : memory[d];
-        pass->arena[d].size = planning ? SIZE_MAX : plan->arena[d];
-    }
-}
-
-sl_status sl_pass_end(sl_pass *pass) { return pass->status; }
-
-sl_mark sl_pass_mark(const sl_pass *pass)
-{
-    sl_mark mark = { .step = pass->step };
-    for (int d = 0; d < pass->n_devices; d++)
-        mark.used[d] = pass->arena[d].used;
-    return mark;
-}
-
-void sl_pass_release(sl_pass *pass, sl_mark mark)
-{
-    for (int d = 0; d < pass->n_devices; d++)
-        pass->arena[d].used = mark.used[d];
-}
-
-void sl_pass_repeat(sl_pass *pass, sl_mark mark)
-{
-    sl_pass_release(pass, mark);
-    pass->step = mark.step;
-}
-
-/* Takes bytes from the current arena; the address is NULL while planning. Sets the status and returns 1 if there is no room. */
-static int arena_take(sl_pass *pass, size_t bytes, void **address)
-{
-    size_t used = pass->arena[pass->device].used, end;
-    *address = NULL;
-    if (sl_add(used, bytes, &end) || sl_add(end, 63, &end) || (end &= ~(size_t)63) > pass->arena[pass->device].size) {
-        pass->status = pass->planning ? sl_fail(SL_ERR_OVERFLOW, "pass: intermediate results do not fit the address space")
-                                      : sl_fail(SL_ERR_INTERNAL, "pass: step %zu needs more memory than was planned", pass->step);
-        return 1;
-    }
-    if (pass->planning && end > pass->plan->arena[pass->device])
-        pass->plan->arena[pass->device] = end;
-    if (!pass->planning)
-        *address = pass->arena[pass->device].base + used;
-    pass->arena[pass->device].used = end;
-    return 0;
-}
-
-sl_tensor sl_pass_tensor(sl_pass *pass, sl_type type, int64_t n0, int64_t n1, int64_t n2, int64_t n3)
-{
-    const sl_tensor none = { .ne = { 0 } };
-    sl_tensor t = { .type = type, .ne = { n0, n1, n2, n3 } };
-    if (pass->status != SL_OK)
-        return none;
-    size_t bytes = sl_type_get(type)->block_bytes;
-    for (int i = 0; i < 4; i++) {
-        t.stride[i] = bytes;
-        if (t.ne[i] <= 0 || sl_mul(bytes, (size_t)t.ne[i], &bytes)) {
-            pass->status = sl_fail(SL_ERR_OVERFLOW, "pass: a result of %lld x %lld x %lld x %lld elements", (long long)n0, (long long)n1, (long long)n2, (long long)n3);
-            return none;
-        }
-    }
-    return arena_take(pass, bytes, &t.data) ? none : t;
-}
-
-sl_tensor sl_pass_input(sl_pass *pass, sl_type type, int64_t n, const void *host)
-{
-    sl_tensor t = sl_pass_tensor(pass, type, n, 1, 1, 1);
-    const sl_device *d = &pass->devices[pass->device];
-    if (pass->status == SL_OK && !pass->planning)
-        pass->status = d->backend->upload(d->handle, t.data, host, (size_t)n * t.stride[0]);
-    return t;
-}
-
-static size_t tensor_bytes(const sl_tensor *t) { return t->stride[0] * (size_t)t->ne[0] * (size_t)sl_tensor_rows(t); }
-
-void sl_pass_output(sl_pass *pass, sl_tensor x, void *host)
-{
-    const sl_device *d = &pass->devices[pass->device];
-    if (pass->status == SL_OK && !pass->planning)
-        pass->status = d->backend->download(d->handle, host, x.data, tensor_bytes(&x));
-}
-
-sl_tensor sl_pass_move(sl_pass *pass, sl_tensor x, int device)
-{
-    if (device == pass->device || pass->status != SL_OK)
-        return x;
-    /* Through host memory in small pieces: borders are few, and this works between any two backends. */
-    const sl_device *from = &pass->devices[pass->device], *to = &pass->devices[device];
-    pass->device = device;
-    sl_tensor y = sl_pass_tensor(pass, x.type, x.ne[0], x.ne[1], x.ne[2], x.ne[3]);
-    if (pass->status != SL_OK || pass->planning)
-        return y;
-    char staging[2048];
-    size_t bytes = tensor_bytes(&x);
-    for (size_t at = 0; at < bytes && pass->status == SL_OK; at += sizeof staging) {
-        size_t n = bytes - at < sizeof staging ? bytes - at : sizeof staging;
-        pass->status = from->backend->download(from->handle, staging, (const char *)x.data + at, n);
-        if (pass->status == SL_OK)
-            pass->status = to->backend->upload(to->handle, (char *)y.data + at, staging, n);
-    }
-    return y;
-}
-
-/* ---- dispatch ---- */
-
-static const sl_impl *resolve(sl_pass *pass, const sl_op_args *args)
-{
-    const sl_device *d = &pass->devices[pass->device];
-    for (size_t i = 0;; i++) {
-        const sl_impl *impl = d->backend->impl(d->handle, i);
-        if (!impl)
-            return NULL;
-        if (impl->op == args->op && impl->accepts(impl, d->handle, args))
-            return impl;
-    }
-}
-
-static sl_status record(sl_pass *pass, const sl_op_args *args)
-{
-    sl_plan *plan = pass->plan;
-    const sl_impl *impl = resolve(pass, args);
-    if (!impl)
-        return args->weight ? sl_fail(SL_ERR_UNSUPPORTED, "%s: %s has no %s on %s", args->weight->name, sl_type_name(args->weight->type),
-                                      sl_op_name(args->op), pass->devices[pass->device].backend->name)
-                            : sl_fail(SL_ERR_UNSUPPORTED, "no %s on %s", sl_op_name(args->op), pass->devices[pass->device].backend->name);
-    if (pass->step < plan->n_steps)
-        return plan->steps[pass->step] == impl ? SL_OK : sl_fail(SL_ERR_INTERNAL, "plan: step %zu changed its implementation", pass->step);
-    SL_TRY(sl_mem_grow(plan->mem, &plan->steps, plan->n_steps + 1, sizeof *plan->steps));
-    SL_TRY(sl_mem_grow(plan->mem, &plan->ran, plan->n_steps + 1, sizeof *plan->ran));
-    plan->steps[plan->n_steps++] = impl;
-    return SL_OK;
-}
-
-static void dispatch(sl_pass *pass, sl_op_args *args)
-{
-    if (pass->status == SL_OK && pass->planning)
-        pass->status = record(pass, args);
-    if (pass->status != SL_OK)
-        return;
-    if (pass->step >= pass->plan->n_steps || pass->plan->steps[pass->step]->op != args->op) {
-        pass->status = sl_fail(SL_ERR_INTERNAL, "pass: step %zu (%s) was not planned", pass->step, sl_op_name(args->op));
-        return;
-    }
-    const sl_impl *impl = pass->plan->steps[pass->step];
-    void *device = pass->devices[pass->device].handle;
-    size_t used = pass->arena[pass->device].used;
-    if (impl->scratch && arena_take(pass, impl->scratch(impl, device, args), &args->scratch))
-        return;
-    if (!pass->planning) {
-        pass->status = impl->run(impl, device, args);
-        if (pass->status != SL_OK && pass->status != SL_ERR_CANCELLED && args->weight)
-            sl_fail_in(pass->status, args->weight->name);
-        if (pass->plan->ran[pass->step] != UINT32_MAX)
-            pass->plan->ran[pass->step]++;
-    }
-    pass->arena[pass->device].used = used;
-    pass->step++;
-}
 
 /* The shape rule of an operation does not hold: nothing is computed and the error sticks. Returns 1 if the call can go on. */
 static int require(sl_pass *pass, int holds, sl_op op, const char *rule)
@@ -276,20 +104,24 @@ sl_act sl_act_of(sl_tensor x)
 
 /* ---- products ---- */
 
+/* The call that makes a form of rows [n, ...]; its result becomes *to. 1 if it is to be dispatched. */
+static int quantizing(sl_pass *pass, sl_tensor x, sl_act_form form, sl_op_args *args, sl_tensor *to)
+{
+    const sl_act_info *info = sl_act_get(form);
+    if (!require(pass, is_f32(&x) && (form == SL_ACT_B16 || x.ne[0] % info->block_values == 0), SL_OP_QUANTIZE, "rows must be whole blocks of f32"))
+        return 0;
+    *args = (sl_op_args) { .op = SL_OP_QUANTIZE, .form = form, .src = { x } };
+    args->dst = *to = sl_pass_tensor(pass, SL_TYPE_I8, (int64_t)sl_act_row_bytes(info, (size_t)x.ne[0]), x.ne[1], x.ne[2], x.ne[3]);
+    return 1;
+}
+
 /* The rows in the form that a weight wants, made now if this is the first product to want it. */
 static sl_tensor act_form(sl_pass *pass, sl_act *act, sl_act_form form)
 {
-    const sl_tensor x = act->form[SL_ACT_F32];
-    sl_tensor *made = &act->form[form];
-    if (sl_tensor_is(made) || pass->status != SL_OK)
-        return *made;
-    const sl_act_info *info = sl_act_get(form);
-    if (!require(pass, is_f32(&x) && (form == SL_ACT_B16 || x.ne[0] % info->block_values == 0), SL_OP_QUANTIZE, "rows must be whole blocks of f32"))
-        return *made;
-    sl_op_args args = { .op = SL_OP_QUANTIZE, .form = form, .src = { x } };
-    args.dst = *made = sl_pass_tensor(pass, SL_TYPE_I8, (int64_t)sl_act_row_bytes(info, (size_t)x.ne[0]), x.ne[1], x.ne[2], x.ne[3]);
-    dispatch(pass, &args);
-    return *made;
+    sl_op_args args;
+    if (!sl_tensor_is(&act->form[form]) && pass->status == SL_OK && quantizing(pass, act->form[SL_ACT_F32], form, &args, &act->form[form]))
+        sl_dispatch(pass, &args);
+    return act->form[form];
 }
 
 /* x *= scale, one factor or one per matrix chosen by ids. */
@@ -301,7 +133,7 @@ static void apply_scale(sl_pass *pass, sl_tensor x, sl_tensor scale, const sl_te
     if (ids)
         args.src[2] = *ids;
     if (require(pass, is_f32(&x) && is_f32(&scale), SL_OP_SCALE, "factors must be f32"))
-        dispatch(pass, &args);
+        sl_dispatch(pass, &args);
 }
 
 static void observe(sl_pass *pass, const sl_weight *weight, const sl_tensor *rows, const sl_tensor *ids)
@@ -311,37 +143,94 @@ static void observe(sl_pass *pass, const sl_weight *weight, const sl_tensor *row
         pass->status = o->see(o, &pass->devices[pass->device], weight, rows, ids);
 }
 
-sl_tensor sl_op_matmul(sl_pass *pass, const sl_weight *weight, sl_act *x)
+/* The call of a product, by expert if there are ids, for operation `op`: all but its result. 1 if it is to be dispatched. */
+static int product(sl_pass *pass, sl_op op, const sl_weight *weight, sl_act *x, const sl_tensor *ids, sl_op_args *args)
 {
-    sl_op_args args = { .op = SL_OP_MATMUL, .weight = weight, .form = weight->form };
     const sl_tensor rows = x->form[SL_ACT_F32];
-    if (!require(pass, args.form != SL_ACT_NONE, SL_OP_MATMUL, "not a matrix type") ||
-        !require(pass, is_f32(&rows) && rows.ne[0] == weight->n_in && rows.ne[2] == 1 && rows.ne[3] == 1, SL_OP_MATMUL, "rows do not fit the matrix"))
+    *args = (sl_op_args) { .op = ids ? SL_OP_MATMUL_EXPERT : SL_OP_MATMUL, .weight = weight, .form = weight->form };
+    if (!require(pass, args->form != SL_ACT_NONE, op, "not a matrix type") ||
+        !require(pass, is_f32(&rows) && rows.ne[0] == weight->n_in && (ids || (rows.ne[2] == 1 && rows.ne[3] == 1)), op, "rows do not fit the matrix") ||
+        !require(pass, !ids || (is_i32(ids) && (rows.ne[1] == ids->ne[1] || rows.ne[1] == ids->ne[0] * ids->ne[1])), op, "rows do not fit the ids"))
+        return 0;
+    observe(pass, weight, &rows, ids);
+    args->src[0] = act_form(pass, x, args->form);
+    if (ids)
+        args->src[1] = *ids;
+    return pass->status == SL_OK;
+}
+
+/* Its result. */
+static sl_tensor product_result(sl_pass *pass, const sl_weight *weight, const sl_act *x, const sl_tensor *ids)
+{
+    return sl_pass_tensor(pass, SL_TYPE_F32, weight->n_out, ids ? ids->ne[0] : x->form[SL_ACT_F32].ne[1], ids ? ids->ne[1] : 1, 1);
+}
+
+static sl_tensor multiply(sl_pass *pass, sl_op op, const sl_weight *weight, sl_act *x, const sl_tensor *ids)
+{
+    sl_op_args args;
+    if (!product(pass, op, weight, x, ids, &args))
         return args.dst;
-    observe(pass, weight, &rows, NULL);
-    args.src[0] = act_form(pass, x, args.form);
-    args.dst = sl_pass_tensor(pass, SL_TYPE_F32, weight->n_out, rows.ne[1], 1, 1);
-    dispatch(pass, &args);
-    apply_scale(pass, args.dst, weight->scale, NULL);
+    args.dst = product_result(pass, weight, x, ids);
+    sl_dispatch(pass, &args);
+    apply_scale(pass, args.dst, weight->scale, ids);
     return args.dst;
 }
 
-sl_tensor sl_op_matmul_expert(sl_pass *pass, const sl_weight *weight, sl_act *x, sl_tensor ids)
+sl_tensor sl_op_matmul(sl_pass *pass, const sl_weight *weight, sl_act *x) { return multiply(pass, SL_OP_MATMUL, weight, x, NULL); }
+
+sl_tensor sl_op_matmul_expert(sl_pass *pass, const sl_weight *weight, sl_act *x, sl_tensor ids) { return multiply(pass, SL_OP_MATMUL_EXPERT, weight, x, &ids); }
+
+static void one_by_one(sl_pass *pass, sl_op_args *calls, int n)
 {
-    sl_op_args args = { .op = SL_OP_MATMUL_EXPERT, .weight = weight, .form = weight->form };
-    const sl_tensor rows = x->form[SL_ACT_F32];
-    if (!require(pass, args.form != SL_ACT_NONE, SL_OP_MATMUL_EXPERT, "not a matrix type") ||
-        !require(pass, is_f32(&rows) && is_i32(&ids) && rows.ne[0] == weight->n_in && (rows.ne[1] == ids.ne[1] || rows.ne[1] == ids.ne[0] * ids.ne[1]),
-                 SL_OP_MATMUL_EXPERT, "rows do not fit the matrices or their ids"))
-        return args.dst;
-    observe(pass, weight, &rows, &ids);
-    args.src[0] = act_form(pass, x, args.form);
-    args.src[1] = ids;
-    args.dst = sl_pass_tensor(pass, SL_TYPE_F32, weight->n_out, ids.ne[0], ids.ne[1], 1);
-    dispatch(pass, &args);
-    apply_scale(pass, args.dst, weight->scale, &ids);
-    return args.dst;
+    for (int i = 0; i < n; i++)
+        sl_dispatch(pass, &calls[i]);
 }
+
+void sl_op_matmul_many(sl_pass *pass, const sl_weight *const *weights, int n, sl_act *x, sl_tensor *dst)
+{
+    sl_op_args calls[SL_OP_PARTS];
+    memset(dst, 0, (size_t)n * sizeof *dst);
+    if (!require(pass, n > 0 && n <= SL_OP_PARTS, SL_OP_MATMUL_MANY, "too many products"))
+        return;
+    for (int i = 0; i < n; i++) {
+        if (!product(pass, SL_OP_MATMUL_MANY, weights[i], x, NULL, &calls[i]))
+            return;
+        calls[i].dst = dst[i] = product_result(pass, weights[i], x, NULL);
+    }
+    if (!sl_dispatch_group(pass, SL_OP_MATMUL_MANY, calls, n))
+        one_by_one(pass, calls, n);
+    for (int i = 0; i < n; i++)
+        apply_scale(pass, dst[i], weights[i]->scale, NULL);
+}
+
+static sl_tensor swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x, const sl_tensor *ids)
+{
+    enum { GATE, UP, SILU, CALLS };
+    sl_op_args calls[CALLS] = { 0 };
+    if (!require(pass, gate->n_out == up->n_out && gate->n_mat == up->n_mat, SL_OP_SWIGLU, "the matrices differ in shape"))
+        return calls[SILU].dst;
+    if (sl_tensor_is(&gate->scale) || sl_tensor_is(&up->scale)) {
+        sl_tensor g = multiply(pass, SL_OP_SWIGLU, gate, x, ids), u = multiply(pass, SL_OP_SWIGLU, up, x, ids);
+        return sl_op_silu_mul(pass, g, u);
+    }
+    if (!product(pass, SL_OP_SWIGLU, gate, x, ids, &calls[GATE]) || !product(pass, SL_OP_SWIGLU, up, x, ids, &calls[UP]))
+        return calls[SILU].dst;
+    const sl_tensor dst = product_result(pass, up, x, ids);
+    sl_tensor shape = dst;
+    shape.data = NULL;
+    calls[GATE].dst = calls[UP].dst = shape;
+    calls[SILU] = (sl_op_args) { .op = SL_OP_SILU_MUL, .dst = dst, .src = { shape, shape } };
+    if (!sl_dispatch_group(pass, SL_OP_SWIGLU, calls, CALLS)) {
+        calls[SILU].src[0] = calls[GATE].dst = product_result(pass, gate, x, ids);
+        calls[SILU].src[1] = calls[UP].dst = product_result(pass, up, x, ids);
+        one_by_one(pass, calls, CALLS);
+    }
+    return dst;
+}
+
+sl_tensor sl_op_swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x) { return swiglu(pass, gate, up, x, NULL); }
+
+sl_tensor sl_op_swiglu_expert(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x, sl_tensor ids) { return swiglu(pass, gate, up, x, &ids); }
 
 /* ---- rows ---- */
 
@@ -351,7 +240,7 @@ sl_tensor sl_op_get_rows(sl_pass *pass, const sl_weight *weight, sl_tensor ids)
     if (!require(pass, is_i32(&ids) && sl_tensor_rows(&ids) == 1, SL_OP_GET_ROWS, "ids must be one row of i32"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, weight->n_in, ids.ne[0], 1, 1);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }
 
@@ -361,7 +250,7 @@ sl_tensor sl_op_take_rows(sl_pass *pass, sl_tensor x, sl_tensor rows)
     if (!require(pass, is_f32(&x) && is_i32(&rows) && sl_tensor_rows(&rows) == 1, SL_OP_TAKE_ROWS, "f32 rows by one row of i32"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], rows.ne[0], 1, 1);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }
 
@@ -370,26 +259,49 @@ void sl_op_put_rows(sl_pass *pass, sl_tensor x, sl_tensor from, sl_tensor marks)
     sl_op_args args = { .op = SL_OP_PUT_ROWS, .dst = x, .src = { from, marks } };
     if (require(pass, is_f32(&x) && is_f32(&from) && from.ne[0] == x.ne[0] && is_i32(&marks) && marks.ne[0] == x.ne[1] && sl_tensor_rows(&marks) == 1, SL_OP_PUT_ROWS,
                 "f32 rows of one width, and one i32 mark per row"))
-        dispatch(pass, &args);
+        sl_dispatch(pass, &args);
 }
 
 /* ---- row-wise and elementwise ---- */
 
+/* The call of a normalisation, for operation `op`. 1 if it is to be dispatched. */
+static int rms_norm(sl_pass *pass, sl_op op, sl_tensor x, sl_tensor weight, float epsilon, sl_op_args *args)
+{
+    *args = (sl_op_args) { .op = SL_OP_RMS_NORM, .src = { x, weight }, .value = epsilon };
+    if (!require(pass, is_f32(&x) && is_f32(&weight) && weight.ne[0] == x.ne[0] && sl_tensor_rows(&weight) == 1, op, "one f32 factor per element"))
+        return 0;
+    args->dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], x.ne[1], x.ne[2], x.ne[3]);
+    return 1;
+}
+
 sl_tensor sl_op_rms_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, float epsilon)
 {
-    sl_op_args args = { .op = SL_OP_RMS_NORM, .src = { x, weight }, .value = epsilon };
-    if (!require(pass, is_f32(&x) && is_f32(&weight) && weight.ne[0] == x.ne[0] && sl_tensor_rows(&weight) == 1, SL_OP_RMS_NORM, "one f32 factor per element"))
-        return args.dst;
-    args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], x.ne[1], x.ne[2], x.ne[3]);
-    dispatch(pass, &args);
+    sl_op_args args;
+    if (rms_norm(pass, SL_OP_RMS_NORM, x, weight, epsilon, &args))
+        sl_dispatch(pass, &args);
     return args.dst;
+}
+
+sl_act sl_op_rms_norm_quantize(sl_pass *pass, sl_tensor x, sl_tensor weight, float epsilon, const sl_weight *next)
+{
+    sl_op_args calls[2];
+    sl_act act = sl_act_of((sl_tensor) { .ne = { 0 } });
+    if (!require(pass, next->form != SL_ACT_NONE && next->n_in == x.ne[0], SL_OP_RMS_NORM_QUANTIZE, "rows do not fit the matrix that comes next") ||
+        !rms_norm(pass, SL_OP_RMS_NORM_QUANTIZE, x, weight, epsilon, &calls[0]))
+        return act;
+    act.form[SL_ACT_F32] = calls[0].dst;
+    if (next->form == SL_ACT_F32)
+        sl_dispatch(pass, &calls[0]);
+    else if (quantizing(pass, calls[0].dst, next->form, &calls[1], &act.form[next->form]) && !sl_dispatch_group(pass, SL_OP_RMS_NORM_QUANTIZE, calls, 2))
+        one_by_one(pass, calls, 2);
+    return act;
 }
 
 void sl_op_add_to(sl_pass *pass, sl_tensor x, sl_tensor y)
 {
     sl_op_args args = { .op = SL_OP_ADD_TO, .dst = x, .src = { x, y } };
     if (require(pass, is_f32(&x) && is_f32(&y) && fits_rows(&x, &y), SL_OP_ADD_TO, "shapes differ"))
-        dispatch(pass, &args);
+        sl_dispatch(pass, &args);
 }
 
 sl_tensor sl_op_silu_mul(sl_pass *pass, sl_tensor gate, sl_tensor up)
@@ -398,7 +310,7 @@ sl_tensor sl_op_silu_mul(sl_pass *pass, sl_tensor gate, sl_tensor up)
     if (!require(pass, is_f32(&gate) && is_f32(&up) && same_shape(&gate, &up), SL_OP_SILU_MUL, "shapes differ"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, gate.ne[0], gate.ne[1], gate.ne[2], gate.ne[3]);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }
 
@@ -410,7 +322,7 @@ sl_tensor sl_op_rope_angles(sl_pass *pass, sl_tensor positions, sl_tensor freq, 
     if (!require(pass, is_i32(&positions) && freq.type == SL_TYPE_F64 && sl_tensor_is(&freq), SL_OP_ROPE_ANGLES, "i32 positions and f64 frequencies"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, 2, freq.ne[0], positions.ne[0], 1);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }
 
@@ -418,7 +330,7 @@ void sl_op_rope(sl_pass *pass, sl_tensor x, sl_tensor angles)
 {
     sl_op_args args = { .op = SL_OP_ROPE, .dst = x, .src = { x, angles } };
     if (require(pass, is_f32(&x) && is_f32(&angles) && x.ne[0] == 2 * angles.ne[1] && x.ne[2] == angles.ne[2], SL_OP_ROPE, "one pair of angles per pair and token"))
-        dispatch(pass, &args);
+        sl_dispatch(pass, &args);
 }
 
 static int is_cache(const sl_tensor *k, const sl_tensor *v, int64_t d_head, int64_t n_head_kv)
@@ -442,7 +354,7 @@ static void move_cache(sl_pass *pass, const sl_op_args *args)
                 "keys, values and cache differ in shape") &&
         require(pass, are_places(&args->src[4], &args->src[5], &args->src[6], k->ne[2]), args->op, "a position and a sequence per token")) {
         sl_op_args call = *args;
-        dispatch(pass, &call);
+        sl_dispatch(pass, &call);
     }
 }
 
@@ -464,7 +376,7 @@ sl_tensor sl_op_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl_tens
         !require(pass, are_places(&positions, &pages, &seqs, q.ne[2]), SL_OP_ATTENTION, "a position and a sequence per token"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, q.ne[0], q.ne[1], q.ne[2], 1);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }
 
@@ -473,7 +385,7 @@ void sl_op_temper(sl_pass *pass, sl_tensor x, sl_tensor positions, sl_tensor tun
     sl_op_args args = { .op = SL_OP_TEMPER, .dst = x, .src = { x, positions, tune } };
     if (require(pass, is_f32(&x) && is_i32(&positions) && positions.ne[0] == x.ne[2] && x.ne[3] == 1 && tune.type == SL_TYPE_F64 && tune.ne[0] == 2, SL_OP_TEMPER,
                 "one i32 position per token and two f64 numbers"))
-        dispatch(pass, &args);
+        sl_dispatch(pass, &args);
 }
 
 /* ---- experts ---- */
@@ -487,7 +399,7 @@ void sl_op_route(sl_pass *pass, sl_tensor logits, int64_t n_used, sl_gate gate, 
         return;
     *ids = args.dst = sl_pass_tensor(pass, SL_TYPE_I32, n_used, logits.ne[1], 1, 1);
     *weights = args.src[1] = sl_pass_tensor(pass, SL_TYPE_F32, n_used, logits.ne[1], 1, 1);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
 }
 
 sl_tensor sl_op_expert_sum(sl_pass *pass, sl_tensor x, sl_tensor weights)
@@ -496,7 +408,7 @@ sl_tensor sl_op_expert_sum(sl_pass *pass, sl_tensor x, sl_tensor weights)
     if (!require(pass, is_f32(&x) && is_f32(&weights) && weights.ne[0] == x.ne[1] && weights.ne[1] == x.ne[2], SL_OP_EXPERT_SUM, "one weight per slot and token"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], x.ne[2], 1, 1);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }
 
@@ -506,7 +418,7 @@ sl_tensor sl_op_expert_scale(sl_pass *pass, sl_tensor x, sl_tensor weights)
     if (!require(pass, is_f32(&x) && is_f32(&weights) && weights.ne[1] == x.ne[1] && x.ne[2] == 1, SL_OP_EXPERT_SCALE, "one row of weights per token"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], weights.ne[0], x.ne[1], 1);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }
 
@@ -519,7 +431,7 @@ sl_tensor sl_op_layer_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, sl_tens
                  SL_OP_LAYER_NORM, "one f32 factor and one summand per element"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, x.ne[0], x.ne[1], x.ne[2], x.ne[3]);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }
 
@@ -528,7 +440,7 @@ static void activate(sl_pass *pass, sl_op op, sl_tensor x, sl_tensor bias)
 {
     sl_op_args args = { .op = op, .dst = x, .src = { x, bias } };
     if (require(pass, is_f32(&x) && (!sl_tensor_is(&bias) || (is_f32(&bias) && bias.ne[0] == x.ne[0] && sl_tensor_rows(&bias) == 1)), op, "one f32 summand per element"))
-        dispatch(pass, &args);
+        sl_dispatch(pass, &args);
 }
 
 void sl_op_gelu(sl_pass *pass, sl_tensor x, sl_tensor bias) { activate(pass, SL_OP_GELU, x, bias); }
@@ -539,14 +451,14 @@ void sl_op_add_gated(sl_pass *pass, sl_tensor x, sl_tensor y, sl_tensor gate, sl
     sl_op_args args = { .op = SL_OP_ADD_GATED, .dst = x, .src = { x, y, gate, marks } };
     if (require(pass, is_f32(&x) && is_f32(&y) && fits_rows(&x, &y) && is_f32(&gate) && gate.ne[0] == 1 && sl_tensor_rows(&gate) == 1, SL_OP_ADD_GATED, "shapes differ") &&
         require(pass, !sl_tensor_is(&marks) || (is_i32(&marks) && marks.ne[0] == sl_tensor_rows(&x) && sl_tensor_rows(&marks) == 1), SL_OP_ADD_GATED, "one i32 mark per row"))
-        dispatch(pass, &args);
+        sl_dispatch(pass, &args);
 }
 
 void sl_op_copy_to(sl_pass *pass, sl_tensor to, sl_tensor from)
 {
     sl_op_args args = { .op = SL_OP_COPY_TO, .dst = to, .src = { from } };
     if (require(pass, to.type == SL_TYPE_F32 && from.type == SL_TYPE_F32 && sl_tensor_is(&to) && fits_rows(&to, &from), SL_OP_COPY_TO, "shapes differ"))
-        dispatch(pass, &args);
+        sl_dispatch(pass, &args);
 }
 
 /* [2, n] of i32, pair after pair. */
@@ -560,6 +472,6 @@ sl_tensor sl_op_span_attention(sl_pass *pass, sl_tensor q, sl_tensor k_cache, sl
                  "queries and cache differ in shape"))
         return args.dst;
     args.dst = sl_pass_tensor(pass, SL_TYPE_F32, q.ne[0], q.ne[1], q.ne[2], 1);
-    dispatch(pass, &args);
+    sl_dispatch(pass, &args);
     return args.dst;
 }

@@ -82,10 +82,20 @@ sl_tensor sl_op_take_rows(sl_pass *pass, sl_tensor x, sl_tensor rows);
 void sl_op_put_rows(sl_pass *pass, sl_tensor x, sl_tensor from, sl_tensor marks);
 /* dst = x / sqrt(mean(x^2) + epsilon) * weight, each row of x[n, n_tok]; weight F32 [n]. */
 sl_tensor sl_op_rms_norm(sl_pass *pass, sl_tensor x, sl_tensor weight, float epsilon);
+/* The same, with the rows also in the form that `next` wants, whose product comes next: [n, n_tok] of activations. A group: RMS_NORM, QUANTIZE; where `next` wants the rows as they are,
+ * the former alone. */
+sl_act sl_op_rms_norm_quantize(sl_pass *pass, sl_tensor x, sl_tensor weight, float epsilon, const sl_weight *next);
 /* dst[n_out, n_tok] = W x, times the weight's scale. */
 sl_tensor sl_op_matmul(sl_pass *pass, const sl_weight *weight, sl_act *x);
+/* dst[i] = that for each of n <= SL_OP_PARTS weights, which may differ in everything but n_in. A group: MATMUL, MATMUL, ... */
+void sl_op_matmul_many(sl_pass *pass, const sl_weight *const *weights, int n, sl_act *x, sl_tensor *dst);
+/* dst[n_out, n_tok] = silu(G x) * (U x), of two weights of one shape (Shazeer, arXiv 2002.05202). A group: MATMUL, MATMUL, SILU_MUL, the results of the former two read by the last only; with
+ * weights that have a scale, which comes in between, the operations one by one. */
+sl_tensor sl_op_swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x);
 /* dst[n_out, n_used, n_tok] = W[ids[u, t]] x; x has one row per token, or one per (slot, token): [n_in, n_used * n_tok]. ids I32 [n_used, n_tok]. */
 sl_tensor sl_op_matmul_expert(sl_pass *pass, const sl_weight *weight, sl_act *x, sl_tensor ids);
+/* sl_op_swiglu with two of those: dst[n_out, n_used, n_tok]. */
+sl_tensor sl_op_swiglu_expert(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x, sl_tensor ids);
 /* x += y; y has the shape of x, or is one row [n] added to every row. */
 void sl_op_add_to(sl_pass *pass, sl_tensor x, sl_tensor y);
 /* dst = silu(gate) * up, elementwise; silu(z) = z / (1 + exp(-z)). */

@@ -185,7 +185,8 @@ enum { CPU_Q8_SCALES = 32 * SL_PAGE_KEYS, CPU_Q8_BYTES = CPU_Q8_SCALES + 2 * SL_
     int cpu_##op##_accepts(const sl_impl *self, void *device, const sl_op_args *args); \
     size_t cpu_##op##_scratch(const sl_impl *self, void *device, const sl_op_args *args); \
     sl_status cpu_##op##_run(const sl_impl *self, void *device, const sl_op_args *args);
-CPU_OUTER(get_rows) CPU_OUTER(take_rows) CPU_OUTER(put_rows) CPU_OUTER(rms_norm) CPU_OUTER(quantize) CPU_OUTER(matmul) CPU_OUTER(matmul_expert)
+CPU_OUTER(get_rows) CPU_OUTER(take_rows) CPU_OUTER(put_rows) CPU_OUTER(rms_norm) CPU_OUTER(quantize) CPU_OUTER(rms_norm_quantize)
+CPU_OUTER(matmul) CPU_OUTER(matmul_expert) CPU_OUTER(matmul_many) CPU_OUTER(swiglu)
 CPU_OUTER(scale) CPU_OUTER(add_to) CPU_OUTER(silu_mul) CPU_OUTER(rope_angles) CPU_OUTER(rope)
 CPU_OUTER(temper) CPU_OUTER(cache_write) CPU_OUTER(cache_read) CPU_OUTER(attention) CPU_OUTER(route) CPU_OUTER(expert_sum) CPU_OUTER(expert_scale)
 CPU_OUTER(layer_norm) CPU_OUTER(gelu) CPU_OUTER(add_gated) CPU_OUTER(copy_to) CPU_OUTER(span_attention)

@@ -21,7 +21,7 @@ enum {
 /* ---- cutting ---- */
 
 typedef struct product {
-    cpu_rows rows;
+    const cpu_rows *rows;
     const cpu_matrix *matrix;
     cpu_panel_fn *panel;
     const uint8_t *base;        /* of the matrix */
@@ -49,7 +49,7 @@ static int64_t piece_values(sl_type type)
 static size_t scratch_of_thread(void) { return PIECE_BYTES + ROW_BLOCK * CPU_PANEL * sizeof(float); }
 
 /* Activations of the number-th row or pair of the task. */
-static const uint8_t *act_of(const share *s, size_t number) { return cpu_rows_act(&s->p->rows, s->row + number); }
+static const uint8_t *act_of(const share *s, size_t number) { return cpu_rows_act(s->p->rows, s->row + number); }
 
 /* ---- tasks ---- */
 
@@ -71,7 +71,7 @@ static void run_packed(const share *s)
             s->p->panel(matrix->n_in, base + i * matrix->stride, stride * matrix->stride, (int)n_stream, act, (int)m, acc);
             for (size_t g = 0; g < n_stream; g++)
                 for (size_t t = 0; t < m; t++)
-                    cpu_rows_store(&s->p->rows, s->row + row + t, s->panel + i + g * stride, acc[g][t]);
+                    cpu_rows_store(s->p->rows, s->row + row + t, s->panel + i + g * stride, acc[g][t]);
         }
     }
 }
@@ -82,7 +82,7 @@ static void run_unpacked(const share *s)
     const cpu_matrix *matrix = s->p->matrix;
     const sl_type_info *info = sl_type_get(matrix->type);
     const int64_t piece = piece_values(matrix->type);
-    const sl_act_info *form = sl_act_get(s->p->rows.args->form);
+    const sl_act_info *form = sl_act_get(s->p->rows->args->form);
     float (*acc)[CPU_MAX_M][CPU_PANEL] = (void *)(s->scratch + PIECE_BYTES);
     for (size_t i = s->panel; i < s->panel + s->n_panel; i++) {
         const size_t n_rows = min((size_t)matrix->n_out - CPU_PANEL * i, CPU_PANEL);
@@ -100,7 +100,7 @@ static void run_unpacked(const share *s)
             }
         }
         for (size_t row = 0; row < s->n_row; row++)
-            cpu_rows_store(&s->p->rows, s->row + row, i, acc[row / CPU_MAX_M][row % CPU_MAX_M]);
+            cpu_rows_store(s->p->rows, s->row + row, i, acc[row / CPU_MAX_M][row % CPU_MAX_M]);
     }
 }
 
@@ -109,11 +109,11 @@ static sl_status run_task(void *arg, size_t task, unsigned thread)
     const product *p = arg;
     const size_t block = task % p->n_block, group = task / p->n_block % p->n_group, want = task / p->n_block / p->n_group;
     share s = { .p = p, .panel = group * p->per_task, .row = block * ROW_BLOCK, .scratch = p->scratch + thread * scratch_of_thread() };
-    size_t end = p->rows.n_row;
-    if (p->rows.pairs) {
-        s.matrix = (size_t)p->rows.wanted[want];
-        s.row += (size_t)p->rows.first[s.matrix];
-        end = (size_t)p->rows.first[s.matrix + 1];
+    size_t end = p->rows->n_row;
+    if (p->rows->pairs) {
+        s.matrix = (size_t)p->rows->wanted[want];
+        s.row += (size_t)p->rows->first[s.matrix];
+        end = (size_t)p->rows->first[s.matrix + 1];
     }
     if (s.row >= end)
         return SL_OK;       /* this matrix has fewer pairs than another */
@@ -127,16 +127,11 @@ static sl_status run_task(void *arg, size_t task, unsigned thread)
 }
 
 /* Cuts the work by the matrix with the most rows, and runs it. */
-static sl_status run_product(const sl_impl *self, cpu_device *device, const cpu_rows *rows)
+static sl_status run_product(cpu_device *device, const cpu_rows *rows, uint8_t *scratch)
 {
-    const cpu_matmul_kernel *kernel = self->kernel;
     const cpu_matrix *matrix = rows->args->weight->handle;
-    if (kernel->wide && rows->most >= WIDE_ROWS)
-        return cpu_wide_run(kernel->wide, device, rows, rows->args->scratch);
-    if (matrix->packed && !rows->pairs && rows->n_row <= CPU_MAX_M)
-        return cpu_few_run(kernel, device, rows, rows->args->scratch);
-    product p = { .rows = *rows, .matrix = matrix, .panel = kernel->panel, .base = device->segments[matrix->segment].base,
-                  .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .streams = device->streams, .scratch = rows->args->scratch };
+    product p = { .rows = rows, .matrix = matrix, .panel = rows->kernel->panel, .base = device->segments[matrix->segment].base,
+                  .n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), .streams = device->streams, .scratch = scratch };
     const size_t steps = CPU_PANEL * (size_t)matrix->n_in * min(rows->most, ROW_BLOCK);
     const size_t by_steps = TASK_STEPS / steps, by_threads = p.n_panel / (TASKS_PER_THREAD * (size_t)device->n_threads);
     size_t per_task = max(1, min(by_steps, by_threads));
@@ -148,43 +143,48 @@ static sl_status run_product(const sl_impl *self, cpu_device *device, const cpu_
     return cpu_parallel(device, rows->n_wanted * p.n_group * p.n_block, run_task, &p);
 }
 
-/* Of both ways of cutting n_row rows, whichever is larger: neither shrinks as rows are added. */
-static size_t scratch_bytes(const sl_impl *self, const cpu_device *device, const sl_op_args *args, size_t n_row)
+static int is_wide(const cpu_rows *r) { return r->kernel->wide && r->most >= WIDE_ROWS; }
+static int is_few(const cpu_rows *r) { return !is_wide(r) && !r->pairs && r->n_row <= CPU_MAX_M && ((const cpu_matrix *)r->args->weight->handle)->packed; }
+
+/* Products with the same rows: those that follow each other and are cut alike as one job. */
+static sl_status run_products(cpu_device *device, const cpu_rows *products, size_t n, int gated, uint8_t *scratch)
 {
-    const cpu_wide *wide = ((const cpu_matmul_kernel *)self->kernel)->wide;
-    const size_t narrow = scratch_of_thread() * device->n_threads;
-    return sl_round_up(wide && n_row >= WIDE_ROWS ? max(narrow, cpu_wide_scratch(wide, device, args, n_row)) : narrow, CPU_LINE);
+    sl_status status = SL_OK;
+    for (size_t i = 0, end; i < n && status == SL_OK; i = end) {
+        const int few = is_few(&products[i]), wide = is_wide(&products[i]);
+        for (end = i + 1; end < n && (few ? is_few(&products[end]) : wide && is_wide(&products[end]) && cpu_wide_alike(&products[i], &products[end])); end++) {}
+        if (few)
+            status = cpu_few_run(device, products + i, end - i, gated && end - i == n, scratch);
+        else if (wide)
+            status = cpu_wide_run(device, products + i, end - i, gated && end - i == n, scratch);
+        else
+            status = run_product(device, &products[i], scratch);
+    }
+    return status;
 }
 
-/* ---- MATMUL ---- */
-
-int cpu_matmul_accepts(const sl_impl *self, void *device, const sl_op_args *args)
-{
-    (void)device;
-    return args->weight->type == (sl_type)self->type && args->form == ((const cpu_matmul_kernel *)self->kernel)->form && args->dst.type == SL_TYPE_F32;
-}
-
-size_t cpu_matmul_scratch(const sl_impl *self, void *device, const sl_op_args *args)
-{
-    return scratch_bytes(self, device, args, (size_t)args->src[0].ne[1]);
-}
-
-sl_status cpu_matmul_run(const sl_impl *self, void *device, const sl_op_args *args)
-{
-    const size_t n_row = (size_t)args->src[0].ne[1];
-    const cpu_rows rows = { .args = args, .n_row = n_row, .n_wanted = 1, .most = n_row };
-    return n_row == 0 ? SL_OK : run_product(self, device, &rows);
-}
-
-/* ---- MATMUL_EXPERT ---- */
-
-int cpu_matmul_expert_accepts(const sl_impl *self, void *device, const sl_op_args *args) { return cpu_matmul_accepts(self, device, args); }
+/* ---- rows and memory of one or more products ---- */
 
 static size_t count_pairs(const sl_op_args *args) { return (size_t)args->src[1].ne[0] * (size_t)args->src[1].ne[1]; }
+static size_t count_rows(const sl_op_args *args) { return args->op == SL_OP_MATMUL_EXPERT ? count_pairs(args) : (size_t)args->src[0].ne[1]; }
 
-size_t cpu_matmul_expert_scratch(const sl_impl *self, void *device, const sl_op_args *args)
+/* For all ways of cutting a product of n_row rows: it does not shrink as rows are added. */
+static void need(cpu_wide_room *room, const sl_impl *impl, const sl_op_args *args)
 {
-    return scratch_bytes(self, device, args, count_pairs(args)) + (count_pairs(args) + 2 * (size_t)args->weight->n_mat + 1) * sizeof(int32_t);
+    const cpu_wide *wide = ((const cpu_matmul_kernel *)impl->kernel)->wide;
+    if (wide && count_rows(args) >= WIDE_ROWS)
+        cpu_wide_need(room, wide, args, count_rows(args));
+}
+
+static size_t scratch_bytes(const cpu_wide_room *room, const cpu_device *device)
+{
+    return sl_round_up(max(scratch_of_thread() * device->n_threads, cpu_wide_scratch(room, device)), CPU_LINE);
+}
+
+/* Behind that: which pairs want which matrix. */
+static size_t sorting_bytes(const sl_op_args *args)
+{
+    return args->op == SL_OP_MATMUL_EXPERT ? (count_pairs(args) + 2 * (size_t)args->weight->n_mat + 1) * sizeof(int32_t) : 0;
 }
 
 /* Sorts the pairs by matrix, keeping their order; how many matrices are wanted, and the most pairs that one of them has. */
@@ -215,18 +215,103 @@ static sl_status sort_pairs(const sl_op_args *args, int32_t *first, int32_t *pai
     return SL_OK;
 }
 
-sl_status cpu_matmul_expert_run(const sl_impl *self, void *device, const sl_op_args *args)
+static sl_status find_rows(const sl_op_args *args, int32_t *sorting, cpu_rows *rows)
 {
-    cpu_rows rows = { .args = args, .n_row = count_pairs(args) };
-    if (rows.n_row == 0)
+    const size_t n_row = count_rows(args);
+    *rows = (cpu_rows) { .n_row = n_row, .n_wanted = 1, .most = n_row };
+    if (args->op != SL_OP_MATMUL_EXPERT)
         return SL_OK;
-    int32_t *first = (int32_t *)(void *)((uint8_t *)args->scratch + scratch_bytes(self, device, args, rows.n_row)), *wanted = first + args->weight->n_mat + 1;
-    int32_t *pairs = wanted + args->weight->n_mat;
-    SL_TRY(sort_pairs(args, first, pairs, wanted, &rows.n_wanted, &rows.most));
-    rows.first = first;
-    rows.wanted = wanted;
-    rows.pairs = pairs;
-    return run_product(self, device, &rows);
+    int32_t *first = sorting, *wanted = first + args->weight->n_mat + 1, *pairs = wanted + args->weight->n_mat;
+    rows->first = first;
+    rows->wanted = wanted;
+    rows->pairs = pairs;
+    return sort_pairs(args, first, pairs, wanted, &rows->n_wanted, &rows->most);
+}
+
+/* n products with the same activations and, by expert, the same ids. */
+static sl_status run_calls(cpu_device *device, const sl_impl *const *impls, const sl_op_args *calls, size_t n, cpu_silu_mul_fn *silu, uint8_t *scratch)
+{
+    cpu_rows products[SL_OP_PARTS];
+    cpu_wide_room room = { 0 };
+    for (size_t i = 0; i < n; i++)
+        need(&room, impls[i], &calls[i]);
+    SL_TRY(find_rows(calls, (int32_t *)(void *)(scratch + scratch_bytes(&room, device)), &products[0]));
+    for (size_t i = 0; i < n; i++) {
+        products[i] = products[0];
+        products[i].args = &calls[i];
+        products[i].kernel = impls[i]->kernel;
+        products[i].silu = i > 0 ? silu : NULL;
+    }
+    return products[0].n_row == 0 ? SL_OK : run_products(device, products, n, silu != NULL, scratch);
+}
+
+/* ---- MATMUL, MATMUL_EXPERT ---- */
+
+int cpu_matmul_accepts(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    (void)device;
+    return args->weight->type == (sl_type)self->type && args->form == ((const cpu_matmul_kernel *)self->kernel)->form && args->dst.type == SL_TYPE_F32;
+}
+
+size_t cpu_matmul_scratch(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    cpu_wide_room room = { 0 };
+    need(&room, self, args);
+    return scratch_bytes(&room, device) + sorting_bytes(args);
+}
+
+sl_status cpu_matmul_run(const sl_impl *self, void *device, const sl_op_args *args) { return run_calls(device, &self, args, 1, NULL, args->scratch); }
+
+int cpu_matmul_expert_accepts(const sl_impl *self, void *device, const sl_op_args *args) { return cpu_matmul_accepts(self, device, args); }
+size_t cpu_matmul_expert_scratch(const sl_impl *self, void *device, const sl_op_args *args) { return cpu_matmul_scratch(self, device, args); }
+sl_status cpu_matmul_expert_run(const sl_impl *self, void *device, const sl_op_args *args) { return cpu_matmul_run(self, device, args); }
+
+/* ---- groups: MATMUL_MANY; SWIGLU, whose last call is the product with the SiLU. The kernels are those of the parts. ---- */
+
+static int are_products(const sl_op_args *calls, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (calls[i].impl->run != calls[0].impl->run || (calls[i].impl->run != cpu_matmul_run && calls[i].impl->run != cpu_matmul_expert_run))
+            return 0;
+    return 1;
+}
+
+static size_t group_scratch(const cpu_device *device, const sl_op_args *calls, int n)
+{
+    cpu_wide_room room = { 0 };
+    for (int i = 0; i < n; i++)
+        need(&room, calls[i].impl, &calls[i]);
+    return scratch_bytes(&room, device) + sorting_bytes(calls);
+}
+
+int cpu_matmul_many_accepts(const sl_impl *self, void *device, const sl_op_args *args) { return (void)self, (void)device, are_products(args->parts, args->n_parts); }
+
+size_t cpu_matmul_many_scratch(const sl_impl *self, void *device, const sl_op_args *args) { return (void)self, group_scratch(device, args->parts, args->n_parts); }
+
+sl_status cpu_matmul_many_run(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    const sl_impl *impls[SL_OP_PARTS];
+    (void)self;
+    for (int i = 0; i < args->n_parts; i++)
+        impls[i] = args->parts[i].impl;
+    return run_calls(device, impls, args->parts, (size_t)args->n_parts, NULL, args->scratch);
+}
+
+int cpu_swiglu_accepts(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    (void)self, (void)device;
+    return are_products(args->parts, 2) && args->parts[2].impl->run == cpu_silu_mul_run;
+}
+
+size_t cpu_swiglu_scratch(const sl_impl *self, void *device, const sl_op_args *args) { return (void)self, group_scratch(device, args->parts, 2); }
+
+sl_status cpu_swiglu_run(const sl_impl *self, void *device, const sl_op_args *args)
+{
+    const sl_impl *impls[] = { args->parts[0].impl, args->parts[1].impl };
+    sl_op_args calls[] = { args->parts[0], args->parts[1] };
+    (void)self;
+    calls[0].dst = calls[1].dst = args->parts[2].dst;
+    return run_calls(device, impls, calls, 2, ((const cpu_silu_mul_kernel *)args->parts[2].impl->kernel)->silu_mul, args->scratch);
 }
 
 /* ---- QUANTIZE ---- */

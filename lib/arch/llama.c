@@ -187,14 +187,17 @@ static void add_bias(sl_pass *p, sl_tensor x, sl_tensor bias)
 
 void sl_llama_project(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_layer *y, sl_tensor x, sl_tensor *q, sl_tensor *k, sl_tensor *v)
 {
-    sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->attn_norm, hp->rms_epsilon));
+    sl_act a = sl_op_rms_norm_quantize(p, x, y->attn_norm, hp->rms_epsilon, y->attn_qkv.name ? &y->attn_qkv : &y->attn_q);
     const int64_t nq = sl_hparams_dim(hp, l, SL_DIM_Q), nkv = sl_hparams_dim(hp, l, SL_DIM_KV);
     if (y->attn_qkv.name) {
         sl_tensor qkv = sl_op_matmul(p, &y->attn_qkv, &a);
         add_bias(p, qkv, y->bqkv);
         *q = sl_view_rows(qkv, 0, nq), *k = sl_view_rows(qkv, nq, nkv), *v = sl_view_rows(qkv, nq + nkv, nkv);
     } else {
-        *q = sl_op_matmul(p, &y->attn_q, &a), *k = sl_op_matmul(p, &y->attn_k, &a), *v = sl_op_matmul(p, &y->attn_v, &a);
+        const sl_weight *const weights[] = { &y->attn_q, &y->attn_k, &y->attn_v };
+        sl_tensor out[3];
+        sl_op_matmul_many(p, weights, 3, &a, out);
+        *q = out[0], *k = out[1], *v = out[2];
         add_bias(p, *q, y->bq), add_bias(p, *k, y->bk), add_bias(p, *v, y->bv);
     }
     *q = sl_view_heads(*q, hp->d_head), *k = sl_view_heads(*k, hp->d_head), *v = sl_view_heads(*v, hp->d_head);
@@ -220,11 +223,19 @@ void sl_llama_attention(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_
     sl_llama_attend(p, hp, l, y, b, q, k, v, 0, x);
 }
 
+/* silu(gate) * up of a[n_embd, n_tok]: [n_ff, n_tok]. */
+static sl_tensor hidden(sl_pass *p, const layer *y, sl_act *a)
+{
+    if (!sl_tensor_is(&y->bgate) && !sl_tensor_is(&y->bup))
+        return sl_op_swiglu(p, &y->ffn_gate, &y->ffn_up, a);
+    sl_tensor gate = sl_op_matmul(p, &y->ffn_gate, a), up = sl_op_matmul(p, &y->ffn_up, a);
+    add_bias(p, gate, y->bgate), add_bias(p, up, y->bup);
+    return sl_op_silu_mul(p, gate, up);
+}
+
 sl_tensor sl_llama_dense(sl_pass *p, const sl_llama_layer *y, sl_act *b)
 {
-    sl_tensor gate = sl_op_matmul(p, &y->ffn_gate, b), up = sl_op_matmul(p, &y->ffn_up, b);
-    add_bias(p, gate, y->bgate), add_bias(p, up, y->bup);
-    sl_act h = sl_act_of(sl_op_silu_mul(p, gate, up));                      /* [n_ff, n_tok] */
+    sl_act h = sl_act_of(hidden(p, y, b));
     sl_tensor down = sl_op_matmul(p, &y->ffn_down, &h);
     add_bias(p, down, y->bdown);
     return down;
@@ -235,14 +246,13 @@ static sl_tensor experts(sl_pass *p, const sl_hparams *hp, const layer *y, sl_ac
 {
     sl_tensor ids, weights;                                                 /* [n_expert_used, n_tok] */
     sl_op_route(p, sl_op_matmul(p, &y->router, b), hp->n_expert_used, SL_GATE_SOFTMAX, &ids, &weights);
-    sl_tensor gate = sl_op_matmul_expert(p, &y->gate_exps, b, ids), up = sl_op_matmul_expert(p, &y->up_exps, b, ids);
-    sl_act h = sl_act_of(sl_view_slots(sl_op_silu_mul(p, gate, up)));       /* [n_ff, n_expert_used * n_tok] */
+    sl_act h = sl_act_of(sl_view_slots(sl_op_swiglu_expert(p, &y->gate_exps, &y->up_exps, b, ids)));               /* [n_ff, n_expert_used * n_tok] */
     return sl_op_expert_sum(p, sl_op_matmul_expert(p, &y->down_exps, &h, ids), weights);
 }
 
 sl_tensor sl_llama_ffn(sl_pass *p, const sl_hparams *hp, const sl_llama_layer *y, sl_tensor x)
 {
-    sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->ffn_norm, hp->rms_epsilon));
+    sl_act a = sl_op_rms_norm_quantize(p, x, y->ffn_norm, hp->rms_epsilon, hp->n_expert ? &y->gate_exps : &y->ffn_gate);
     return hp->n_expert ? experts(p, hp, y, &a) : sl_llama_dense(p, y, &a);
 }
 

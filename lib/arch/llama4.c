@@ -189,14 +189,13 @@ static void attention(sl_pass *p, const sl_hparams *hp, int l, const llama4 *m, 
 /* x[n_embd, n_tok] += experts(h) + shared(h), h = norm(x) */
 static void experts(sl_pass *p, const sl_hparams *hp, const layer *y, sl_tensor x)
 {
-    sl_tensor ids, weights, h = sl_op_rms_norm(p, x, y->llama.ffn_norm, hp->rms_epsilon);
-    sl_act a = sl_act_of(h);
+    sl_tensor ids, weights;
+    sl_act a = sl_op_rms_norm_quantize(p, x, y->llama.ffn_norm, hp->rms_epsilon, &y->gate_shared);
     sl_op_route(p, sl_op_matmul(p, &y->llama.router, &a), hp->n_expert_used, SL_GATE_SIGMOID, &ids, &weights);     /* [n_expert_used, n_tok] */
-    sl_act g = sl_act_of(sl_view_slots(sl_op_expert_scale(p, h, weights)));                                        /* [n_embd, n_expert_used * n_tok] */
-    sl_tensor gate = sl_op_matmul_expert(p, &y->llama.gate_exps, &g, ids), up = sl_op_matmul_expert(p, &y->llama.up_exps, &g, ids);
-    sl_act z = sl_act_of(sl_view_slots(sl_op_silu_mul(p, gate, up)));                                              /* [n_ff_expert, n_expert_used * n_tok] */
+    sl_act g = sl_act_of(sl_view_slots(sl_op_expert_scale(p, a.form[SL_ACT_F32], weights)));                                        /* [n_embd, n_expert_used * n_tok] */
+    sl_act z = sl_act_of(sl_view_slots(sl_op_swiglu_expert(p, &y->llama.gate_exps, &y->llama.up_exps, &g, ids)));  /* [n_ff_expert, n_expert_used * n_tok] */
     sl_tensor chosen = sl_op_matmul_expert(p, &y->llama.down_exps, &z, ids);                                       /* [n_embd, n_expert_used, n_tok] */
-    sl_act s = sl_act_of(sl_op_silu_mul(p, sl_op_matmul(p, &y->gate_shared, &a), sl_op_matmul(p, &y->up_shared, &a)));
+    sl_act s = sl_act_of(sl_op_swiglu(p, &y->gate_shared, &y->up_shared, &a));
     sl_tensor shared = sl_op_matmul(p, &y->down_shared, &s);                                                       /* [n_embd, n_tok] */
     for (int64_t slot = 0; slot < hp->n_expert_used; slot++)
         sl_op_add_to(p, x, sl_view_slot(chosen, slot));
@@ -220,7 +219,7 @@ static sl_tensor llama4_forward(sl_pass *p, const sl_model *model, const sl_batc
         if (has_experts(hp, l))
             experts(p, hp, y, x);
         else {
-            sl_act a = sl_act_of(sl_op_rms_norm(p, x, y->llama.ffn_norm, hp->rms_epsilon));
+            sl_act a = sl_op_rms_norm_quantize(p, x, y->llama.ffn_norm, hp->rms_epsilon, &y->llama.ffn_gate);
             sl_op_add_to(p, x, sl_llama_dense(p, &y->llama, &a));
         }
         sl_pass_release(p, mark);

@@ -238,7 +238,7 @@ static void mllama_free(void *weights, const sl_mem *mem)
 /* x += gate * attention(norm(x)) over what each token sees of the pictures, in the rows that see any */
 static void cross_attention(sl_pass *p, const sl_hparams *hp, int l, const cross *c, const sl_sight *sight, sl_tensor x)
 {
-    sl_act a = sl_act_of(sl_op_rms_norm(p, x, c->attn_norm, hp->rms_epsilon));
+    sl_act a = sl_op_rms_norm_quantize(p, x, c->attn_norm, hp->rms_epsilon, &c->q);
     sl_tensor q = sl_op_rms_norm(p, sl_view_heads(sl_op_matmul(p, &c->q, &a), hp->d_head), c->q_norm[p->device], hp->rms_epsilon);
     sl_tensor o = sl_op_span_attention(p, q, sight->kv[l].k, sight->kv[l].v, sight->spans[p->device], sight->ranges[p->device], 1.0f / sl_sqrt((float)hp->d_head));
     sl_act heads = sl_act_of(sl_view_flat(o));                              /* [d_head * n_head, n_tok] */

@@ -33,6 +33,25 @@ static void route(sl_pass *pass, sl_tensor logits, int64_t n_used)
     sl_op_route(pass, logits, n_used, SL_GATE_SOFTMAX, &ids, &weights);
 }
 
+static void many(sl_pass *pass, const sl_weight *first, const sl_weight *last, int n, sl_tensor x)
+{
+    const sl_weight *const weights[] = { first, last, first, last, first };
+    sl_tensor out[5];
+    sl_act act = sl_act_of(x);
+    sl_op_matmul_many(pass, weights, n, &act, out);
+}
+
+static void swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_tensor x, const sl_tensor *ids)
+{
+    sl_act act = sl_act_of(x);
+    if (ids)
+        sl_op_swiglu_expert(pass, gate, up, &act, *ids);
+    else
+        sl_op_swiglu(pass, gate, up, &act);
+}
+
+static const sl_weight taller = { .name = "w", .type = SL_TYPE_F32, .n_in = 32, .n_out = 8, .n_mat = 1 };
+
 static const sl_tensor no_tensor;
 /* Keys and values [24, 2, n_tok], caches of 3 pages; n_seq rows of them for tokens that say which. */
 static void cache_write_of(sl_pass *pass, sl_tensor k, sl_tensor v, sl_tensor kc, sl_tensor vc, int64_t n_tok, int64_t n_seq, sl_tensor seqs)
@@ -71,6 +90,20 @@ static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor v
     X(MATMUL, matmul(pass, &matrix, F(32, 3, 2, 1))) \
     X(MATMUL, matmul(pass, &matrix, I(32, 3, 1, 1))) \
     X(MATMUL, matmul(pass, &plain, F(32, 3, 1, 1))) \
+    X(MATMUL_MANY, many(pass, &matrix, &taller, 0, F(32, 3, 1, 1))) \
+    X(MATMUL_MANY, many(pass, &matrix, &taller, 5, F(32, 3, 1, 1))) \
+    X(MATMUL_MANY, many(pass, &matrix, &taller, 2, F(31, 3, 1, 1))) \
+    X(MATMUL_MANY, many(pass, &matrix, &plain, 2, F(32, 3, 1, 1))) \
+    X(MATMUL_MANY, many(pass, &matrix, &a256, 3, F(32, 3, 1, 1))) \
+    X(SWIGLU, swiglu(pass, &matrix, &taller, F(32, 3, 1, 1), NULL)) \
+    X(SWIGLU, swiglu(pass, &matrix, &stack, F(32, 3, 1, 1), NULL)) \
+    X(SWIGLU, swiglu(pass, &matrix, &matrix, F(32, 3, 2, 1), NULL)) \
+    X(SWIGLU, swiglu(pass, &matrix, &plain, F(32, 3, 1, 1), NULL)) \
+    X(SWIGLU, swiglu(pass, &stack, &stack, F(32, 4, 1, 1), (sl_tensor[]) { I(2, 3, 1, 1) })) \
+    X(RMS_NORM_QUANTIZE, sl_op_rms_norm_quantize(pass, F(32, 5, 1, 1), F(31, 1, 1, 1), 0, &matrix)) \
+    X(RMS_NORM_QUANTIZE, sl_op_rms_norm_quantize(pass, F(24, 5, 1, 1), F(24, 1, 1, 1), 0, &matrix)) \
+    X(RMS_NORM_QUANTIZE, sl_op_rms_norm_quantize(pass, F(32, 5, 1, 1), F(32, 1, 1, 1), 0, &plain)) \
+    X(QUANTIZE, sl_op_rms_norm_quantize(pass, F(320, 5, 1, 1), F(320, 1, 1, 1), 0, &a256)) \
     X(MATMUL_EXPERT, expert(pass, &stack, F(31, 3, 1, 1), I(2, 3, 1, 1))) \
     X(MATMUL_EXPERT, expert(pass, &stack, F(32, 4, 1, 1), I(2, 3, 1, 1))) \
     X(MATMUL_EXPERT, expert(pass, &stack, F(32, 3, 1, 1), F(2, 3, 1, 1))) \

@@ -18,7 +18,7 @@
     X(GET_ROWS, rows) X(TAKE_ROWS, rows) X(PUT_ROWS, rows) X(RMS_NORM, norm) X(QUANTIZE, matmul) X(MATMUL, matmul) X(MATMUL_EXPERT, matmul) X(SCALE, elementwise) \
     X(ADD_TO, elementwise) X(SILU_MUL, elementwise) X(ROPE_ANGLES, rope) X(ROPE, rope) X(TEMPER, rope) X(CACHE_WRITE, attention) X(CACHE_READ, attention) X(ATTENTION, attention) \
     X(ROUTE, moe) X(EXPERT_SUM, moe) X(EXPERT_SCALE, moe) X(LAYER_NORM, norm) X(GELU, elementwise) X(QUICK_GELU, elementwise) X(ADD_GATED, elementwise) X(COPY_TO, elementwise) \
-    X(SPAN_ATTENTION, span_attention)
+    X(SPAN_ATTENTION, span_attention) X(RMS_NORM_QUANTIZE, groups) X(MATMUL_MANY, groups) X(SWIGLU, groups)
 
 /* A weight and its bytes as in a file; the harness places it. */
 typedef struct ops_matrix {
