@@ -60,8 +60,7 @@ typedef int32_t (*sl_logits_fn)(float *logits, uint32_t n_vocab, void *user);
 SL_API sl_status sl_sampler_add_callback(sl_sampler *sampler, sl_logits_fn callback, void *user);
 
 /** Makes breakers for "dry" of the tokens whose text holds these bytes ("\n", ":", ...): no repetition reaches beyond such a token or is looked for in front of it,
- *  and it is never penalised itself. A text that no token holds whole
- *  is SL_ERR_MISSING. The model is not held. Since 0.1. */
+ *  and it is never penalised itself. A text that no token holds whole is SL_ERR_MISSING. The model is not held. Since 0.1. */
 SL_API sl_status sl_sampler_add_breaker(sl_sampler *sampler, const sl_model *model, const char *text, size_t length);
 
 /** Appends tokens to what steps look back at: a prompt, or tokens chosen by other means. What sl_sampler_sample() chooses it appends itself, and

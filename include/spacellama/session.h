@@ -3,7 +3,8 @@
  *  Sessions: a timeline of tokens, its key/value cache, and the logits that follow it. Several timelines in one session: sequence.h.
  *
  *  A session is used by one thread at a time; only sl_session_cancel() may come from any thread. Sessions of one model share its
- *  worker pool: a pass waits until another session's pass is over. Everything is allocated when the session is created. */
+ *  worker pool: a pass waits until another session's pass is over. Memory is taken when the session is created,
+ *  and none while tokens are computed; each picture takes its own, and sl_generate() and sl_session_embed() a little at their beginning. */
 #ifndef SPACELLAMA_SESSION_H
 #define SPACELLAMA_SESSION_H
 
@@ -68,8 +69,9 @@ SL_API const sl_token *sl_session_tokens(const sl_session *session);
 SL_API sl_status sl_session_rewind(sl_session *session, size_t length);
 
 /** Goes back to the longest beginning of the timeline that ids[n_ids] begins with too, but for the last of them: what is left to append, from ids[*n_kept]
- *  on, is at least one token, for its logits. It is no longer than what the tokens would give if they were computed now: nothing behind a shift (sl_seq_shift()) is kept. So a prompt that repeats what was said before is computed from where it differs. Pictures of the tokens that stay
- *  stay (equal image tokens are taken for equal pictures); those that wait for their token still wait. Since 0.1. */
+ *  on, is at least one token, for its logits. So a prompt that repeats what was said before is computed from where it differs. Only what the tokens would give if they were
+ *  computed now is kept: nothing behind a shift (sl_seq_shift()). Pictures of the tokens that stay stay (equal image tokens are taken for equal pictures); those that
+ *  wait for their token still wait. Since 0.1. */
 SL_API sl_status sl_session_keep_prefix(sl_session *session, const sl_token *ids, size_t n_ids, size_t *n_kept);
 
 /** Asks the call that is running on the session to stop: it returns SL_ERR_CANCELLED within 50 ms. The request stays until a call
