@@ -75,10 +75,15 @@ static int look_all(view *views, int n, const int32_t *spans, int64_t start)
 
 static int64_t page_of(const view *v, int64_t block) { return v->pages ? v->pages[block] : block; }
 
-/* Queries that see keys of the same page, whatever their sequence, meet it together. */
-static void meet(const job *j, int64_t head_kv, int64_t block, cpu_query *queries, const view *views, int n, void *work)
+static cpu_page page_at(const job *j, int64_t head_kv, int64_t page)
 {
     const sl_tensor *k = &j->args->src[1], *v = &j->args->src[2];
+    return (cpu_page) { (const char *)k->data + (size_t)page * k->stride[3] + (size_t)head_kv * k->stride[2], (const char *)v->data + (size_t)page * v->stride[3] + (size_t)head_kv * v->stride[2] };
+}
+
+/* Queries that see keys of the same page, whatever their sequence, meet it together. Another block comes next, or the same number again: none. */
+static void meet(const job *j, int64_t head_kv, int64_t block, int64_t next, cpu_query *queries, const view *views, int n, void *work)
+{
     for (int i = 0, end; i < n; i = end) {
         end = i + 1;
         if (!views[i].visible)
@@ -88,9 +93,7 @@ static void meet(const job *j, int64_t head_kv, int64_t block, cpu_query *querie
             end++;
         for (int t = i; t < end; t++)
             queries[t].visible = views[t].visible;
-        const void *keys = (const char *)k->data + (size_t)page * k->stride[3] + (size_t)head_kv * k->stride[2];
-        const void *values = (const char *)v->data + (size_t)page * v->stride[3] + (size_t)head_kv * v->stride[2];
-        j->kernel->block(j->args->src[0].ne[0], end - i, queries + i, keys, values, j->args->value, work);
+        j->kernel->block(j->args->src[0].ne[0], end - i, queries + i, page_at(j, head_kv, page), page_at(j, head_kv, page_of(&views[i], next)), j->args->value, work);
     }
 }
 
@@ -151,7 +154,7 @@ static sl_status attend(void *arg, size_t task, unsigned thread)
         j->kernel->begin();
     for (int64_t i = first_page; i < n_page; i++)
         if (look_all(views, n, j->spans, i * SL_PAGE_KEYS))
-            meet(j, head_kv, i, queries, views, n, work);
+            meet(j, head_kv, i, i + 1 < n_page ? i + 1 : i, queries, views, n, work);
     if (j->kernel->end)
         j->kernel->end();
     for (int i = 0; i < n; i++) {

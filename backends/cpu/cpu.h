@@ -161,17 +161,18 @@ extern const cpu_cache_write_kernel cpu_cache_write_f32;        /* that of all l
 /* ATTENTION, SPAN_ATTENTION: n <= CPU_ATTENTION_QUERIES queries meet one page, each the keys j of it whose bit in its `visible` (not 0) is set; memory of keys
  * that none of them sees may hold anything. k and v: a page of one head as lib/kv.h says; q: the query, or what `prepare` made of it, which for all n lies one
  * behind the other, with room for CPU_ATTENTION_SPARE more. Scores, maximum and sums of the block as docs/numerics.md says for the type; each query's sums max,
- * sum, o are joined with it: M = max(max, m), a = exp(max - M), c = exp(m - M), sum = fma(l, c, sum * a), o = fma(o_block, c, o * a). Before the first block
+ * sum, o are joined with it (`next`: the page that comes after it, or the same one; a kernel may ask memory for it while it computes, and does nothing else with it): M = max(max, m), a = exp(max - M), c = exp(m - M), sum = fma(l, c, sum * a), o = fma(o_block, c, o * a). Before the first block
  * they are -infinity, 0 and 0. */
 enum { CPU_ATTENTION_QUERIES = 48, CPU_ATTENTION_SPARE = 15 };
 typedef struct cpu_query { const void *q; float *o, max, sum; uint64_t visible; } cpu_query;
+typedef struct cpu_page { const void *k, *v; } cpu_page;
 typedef struct cpu_attention_kernel {
     sl_type cache_type;
     int group;                                  /* queries that it takes at once: tasks are made of whole groups */
     /* A query of n numbers to cpu_query_bytes(n) bytes; 1 if one is not finite. NULL: as it is. */
     int (*prepare)(int64_t n, const float *q, void *to);
     size_t (*work_bytes)(int64_t d_head);       /* what `block` scribbles on, 64-byte aligned; NULL: nothing */
-    void (*block)(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work);
+    void (*block)(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work);
     void (*begin)(void);                        /* by a thread before its blocks, and after them; NULL if nothing is to be done */
     void (*end)(void);
 } cpu_attention_kernel;

@@ -14,6 +14,9 @@ enum { GROUP = 6, GROUP_REGS = LANES == 8 ? 2 : 4 };
 enum { ONE_REGS = LANES == 16 ? 4 : 8 };
 #define REGS_FOR(m) ((m) == 1 ? ONE_REGS : GROUP_REGS)
 
+/* Asks for a line that the next page will want: it comes from memory while this one is computed. What follows a page of 4 KiB the processor does not fetch by itself. */
+#define ASK(address) __builtin_prefetch(address, 0, 3)
+
 /* What blocks scribble on. p: scores, then weights; page: keys, then values, as an f32 cache would hold them. */
 typedef struct attention_area { float p[CPU_ATTENTION_QUERIES][SL_PAGE_KEYS], before[CPU_ATTENTION_QUERIES], now[CPU_ATTENTION_QUERIES], page[]; } attention_area;
 static size_t attention_work(int64_t d_head) { return sizeof(attention_area) + (size_t)(d_head + 1) / 2 * 2 * SL_PAGE_KEYS * sizeof(float); }
@@ -112,21 +115,21 @@ static void join_weights_b16(int n, cpu_query *queries, float scale, attention_a
 #define EACH_COUNT(X, name) X(name, 1) X(name, 2) X(name, 3) X(name, 4) X(name, 5) X(name, 6)
 #define TABLE_OF(name, m) name##_##m,
 
-/* Scores of all 64 keys, before scaling; of those that nobody sees anything. */
+/* Scores of all 64 keys, before scaling; of those that nobody sees anything. next: keys to ask for meanwhile. */
 #define SCORES_OF(name, m)                                                                                                                         \
-    static __attribute__((noinline)) void name##_##m(int64_t d_head, const cpu_query *queries, const void *k, float (*p)[SL_PAGE_KEYS])            \
+    static __attribute__((noinline)) void name##_##m(int64_t d_head, const cpu_query *queries, const void *k, const void *next, float (*p)[SL_PAGE_KEYS]) \
     {                                                                                                                                              \
-        name(d_head, m, queries, k, p);                                                                                                            \
+        name(d_head, m, queries, k, next, p);                                                                                                      \
     }
 #define SCORES(name)                                                                                                                               \
     EACH_COUNT(SCORES_OF, name)                                                                                                                    \
-    static void name##_all(int64_t d_head, int n, const cpu_query *queries, const void *k, float (*p)[SL_PAGE_KEYS])                               \
+    static void name##_all(int64_t d_head, int n, const cpu_query *queries, const void *k, const void *next, float (*p)[SL_PAGE_KEYS])             \
     {                                                                                                                                              \
-        typedef void group_fn(int64_t d_head, const cpu_query *queries, const void *k, float (*p)[SL_PAGE_KEYS]);                                  \
+        typedef void group_fn(int64_t d_head, const cpu_query *queries, const void *k, const void *next, float (*p)[SL_PAGE_KEYS]);                \
         static group_fn *const of[] = { EACH_COUNT(TABLE_OF, name) };                                                                              \
         for (int i = 0, m; i < n; i += m) {                                                                                                        \
             m = group_of(n - i);                                                                                                                   \
-            of[m - 1](d_head, queries + i, k, p + i);                                                                                              \
+            of[m - 1](d_head, queries + i, k, next, p + i);                                                                                        \
         }                                                                                                                                          \
     }
 
@@ -162,18 +165,18 @@ INLINE int list_keys(int most, const cpu_query *queries, key_list *keys)
 }
 
 /* Weights times values, joined to what was there. */
-#define VALUES_ARGS int64_t d_head, cpu_query *queries, const void *v, const key_list *keys, float (*p)[SL_PAGE_KEYS], const float *before, const float *now
-#define VALUES_OF(name, m) static __attribute__((noinline)) void name##_##m(VALUES_ARGS) { name(d_head, m, queries, v, keys, p, before, now); }
+#define VALUES_ARGS int64_t d_head, cpu_query *queries, const void *v, const void *next, const key_list *keys, float (*p)[SL_PAGE_KEYS], const float *before, const float *now
+#define VALUES_OF(name, m) static __attribute__((noinline)) void name##_##m(VALUES_ARGS) { name(d_head, m, queries, v, next, keys, p, before, now); }
 #define VALUES(name)                                                                                                                               \
     EACH_COUNT(VALUES_OF, name)                                                                                                                    \
-    static void name##_all(int64_t d_head, int n, cpu_query *queries, const void *v, attention_area *w)                                            \
+    static void name##_all(int64_t d_head, int n, cpu_query *queries, const void *v, const void *next, attention_area *w)                          \
     {                                                                                                                                              \
         typedef void group_fn(VALUES_ARGS);                                                                                                        \
         static group_fn *const of[] = { EACH_COUNT(TABLE_OF, name) };                                                                              \
         key_list keys = { .all = 0 };                                                                                                              \
         for (int i = 0, m; i < n; i += m) {                                                                                                        \
             m = list_keys(group_of(n - i), queries + i, &keys);                                                                                    \
-            of[m - 1](d_head, queries + i, v, &keys, w->p + i, w->before + i, w->now + i);                                                         \
+            of[m - 1](d_head, queries + i, v, next, &keys, w->p + i, w->before + i, w->now + i);                                                   \
         }                                                                                                                                          \
     }
 
@@ -190,7 +193,7 @@ INLINE int regs_of(int64_t left, int most)
 #define SCALAR_f16(x, i) sl_half_to_float(((const uint16_t *)(x))[i])
 /* some_values: `regs` registers of o from element d on. */
 #define FLOAT_ATTENTION(stem, type)                                                                                                                \
-    INLINE void scores_##stem(int64_t d_head, int m, const cpu_query *queries, const type *k, float (*p)[SL_PAGE_KEYS])                            \
+    INLINE void scores_##stem(int64_t d_head, int m, const cpu_query *queries, const type *k, const type *next, float (*p)[SL_PAGE_KEYS])          \
     {                                                                                                                                              \
         const int regs = REGS_FOR(m);                                                                                                              \
         const float *q[GROUP];                                                                                                                     \
@@ -202,8 +205,11 @@ INLINE int regs_of(int64_t left, int most)
                 UNROLL for (int r = 0; r < regs; r++)                                                                                              \
                     s[t][r] = f_set(0.0f);                                                                                                         \
             for (int64_t d = 0; d < d_head; d++) {                                                                                                 \
-                UNROLL for (int r = 0; r < regs; r++)                                                                                              \
+                UNROLL for (int r = 0; r < regs; r++) {                                                                                            \
                     keys[r] = f_load_##stem(k + SL_PAGE_KEYS * d + at + LANES * r);                                                                \
+                    if (LANES * r * sizeof *k % CPU_LINE == 0)                                                                                     \
+                        ASK(next + SL_PAGE_KEYS * d + at + LANES * r);                                                                             \
+                }                                                                                                                                  \
                 UNROLL for (int t = 0; t < m; t++) {                                                                                               \
                     const vf x = f_set(q[t][d]);                                                                                                   \
                     UNROLL for (int r = 0; r < regs; r++)                                                                                          \
@@ -215,7 +221,7 @@ INLINE int regs_of(int64_t left, int most)
                     f_store(p[t] + at + LANES * r, s[t][r]);                                                                                       \
         }                                                                                                                                          \
     }                                                                                                                                              \
-    INLINE void some_values_##stem(int64_t d_head, int m, cpu_query *queries, const type *v, const key_list *list, int64_t d, int regs,            \
+    INLINE void some_values_##stem(int64_t d_head, int m, cpu_query *queries, const type *v, const type *next, const key_list *list, int64_t d, int regs, \
                                    float (*p)[SL_PAGE_KEYS], const float *before, const float *now)                                                \
     {                                                                                                                                              \
         vf s[GROUP][ONE_REGS], values[ONE_REGS];                                                                                                   \
@@ -224,8 +230,11 @@ INLINE int regs_of(int64_t left, int most)
                 s[t][r] = f_set(0.0f);                                                                                                             \
         for (int i = 0; i < list->n; i++) {                                                                                                        \
             const int j = list->index[i];                                                                                                          \
-            UNROLL for (int r = 0; r < regs; r++)                                                                                                  \
+            UNROLL for (int r = 0; r < regs; r++) {                                                                                                \
                 values[r] = f_load_##stem(v + d_head * j + d + LANES * r);                                                                         \
+                if (LANES * r * sizeof *v % CPU_LINE == 0)                                                                                         \
+                    ASK(next + d_head * j + d + LANES * r);                                                                                        \
+            }                                                                                                                                      \
             UNROLL for (int t = 0; t < m; t++) {                                                                                                   \
                 const vf x = f_set(p[t][j]);                                                                                                       \
                 UNROLL for (int r = 0; r < regs; r++)                                                                                              \
@@ -244,21 +253,21 @@ INLINE int regs_of(int64_t left, int most)
             }                                                                                                                                      \
         }                                                                                                                                          \
     }                                                                                                                                              \
-    INLINE void values_##stem(int64_t d_head, int m, cpu_query *queries, const type *v, const key_list *list, float (*p)[SL_PAGE_KEYS],            \
+    INLINE void values_##stem(int64_t d_head, int m, cpu_query *queries, const type *v, const type *next, const key_list *list, float (*p)[SL_PAGE_KEYS], \
                               const float *before, const float *now)                                                                               \
     {                                                                                                                                              \
         int64_t d = 0;                                                                                                                              \
         for (int regs; (regs = regs_of((d_head - d) / LANES, REGS_FOR(m))) > 0; d += regs * LANES) {                                                \
             if (regs == 8)                                                                                                                          \
-                some_values_##stem(d_head, m, queries, v, list, d, REGS_FOR(m) == 8 ? 8 : 1, p, before, now);                                       \
+                some_values_##stem(d_head, m, queries, v, next, list, d, REGS_FOR(m) == 8 ? 8 : 1, p, before, now);                                 \
             else if (regs == 4)                                                                                                                     \
-                some_values_##stem(d_head, m, queries, v, list, d, REGS_FOR(m) >= 4 ? 4 : 1, p, before, now);                                       \
+                some_values_##stem(d_head, m, queries, v, next, list, d, REGS_FOR(m) >= 4 ? 4 : 1, p, before, now);                                 \
             else if (regs == 3)                                                                                                                     \
-                some_values_##stem(d_head, m, queries, v, list, d, REGS_FOR(m) >= 4 ? 3 : 1, p, before, now);                                       \
+                some_values_##stem(d_head, m, queries, v, next, list, d, REGS_FOR(m) >= 4 ? 3 : 1, p, before, now);                                 \
             else if (regs == 2)                                                                                                                     \
-                some_values_##stem(d_head, m, queries, v, list, d, 2, p, before, now);                                                              \
+                some_values_##stem(d_head, m, queries, v, next, list, d, 2, p, before, now);                                                        \
             else                                                                                                                                    \
-                some_values_##stem(d_head, m, queries, v, list, d, 1, p, before, now);                                                              \
+                some_values_##stem(d_head, m, queries, v, next, list, d, 1, p, before, now);                                                        \
         }                                                                                                                                           \
         for (; d < d_head; d++)                                                                                                                    \
             for (int t = 0; t < m; t++) {                                                                                                          \
@@ -275,33 +284,35 @@ INLINE int regs_of(int64_t left, int most)
 FLOAT_ATTENTION(f32, float)
 FLOAT_ATTENTION(f16, uint16_t)
 
-static void attention_f32(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)
+static void attention_f32(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work)
 {
     attention_area *w = work;
-    scores_f32_all(d_head, n, queries, k, w->p);
+    scores_f32_all(d_head, n, queries, page.k, next.k, w->p);
     join_weights(n, queries, scale, w);
-    values_f32_all(d_head, n, queries, v, w);
+    values_f32_all(d_head, n, queries, page.v, next.v, w);
 }
 
-static const float *widen_f16(int64_t d_head, const uint16_t *x, float *to)
+static const float *widen_f16(int64_t d_head, const uint16_t *x, const uint16_t *next, float *to)
 {
-    for (int64_t i = 0; i < d_head * SL_PAGE_KEYS; i += LANES)
+    for (int64_t i = 0; i < d_head * SL_PAGE_KEYS; i += LANES) {
         f_store(to + i, f_load_f16(x + i));
+        ASK(next + i);
+    }
     return to;
 }
 
-static void attention_f16(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)
+static void attention_f16(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work)
 {
     attention_area *w = work;
     if (n <= GROUP)
-        scores_f16_all(d_head, n, queries, k, w->p);
+        scores_f16_all(d_head, n, queries, page.k, next.k, w->p);
     else
-        scores_f32_all(d_head, n, queries, widen_f16(d_head, k, w->page), w->p);
+        scores_f32_all(d_head, n, queries, widen_f16(d_head, page.k, next.k, w->page), w->page, w->p);
     join_weights(n, queries, scale, w);
     if (n <= GROUP)
-        values_f16_all(d_head, n, queries, v, w);
+        values_f16_all(d_head, n, queries, page.v, next.v, w);
     else
-        values_f32_all(d_head, n, queries, widen_f16(d_head, v, w->page), w);
+        values_f32_all(d_head, n, queries, widen_f16(d_head, page.v, next.v, w->page), w->page, w);
 }
 
 #endif

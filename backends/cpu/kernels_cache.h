@@ -41,12 +41,13 @@ static int prepare_bf16(int64_t n, const float *x, void *to)
 }
 
 /* Keys of a page to [d][key]; with an odd d_head a row of zeros more. */
-static const float *widen_keys(int64_t d_head, const uint16_t *k, float *to)
+static const float *widen_keys(int64_t d_head, const uint16_t *k, const uint16_t *next, float *to)
 {
     for (int64_t d = 0; d < d_head; d += 2)
         UNROLL for (int at = 0; at < SL_PAGE_KEYS; at += LANES) {
             vf even, odd;
             f_load_pairs(k + SL_PAGE_KEYS * d + 2 * at, UINT32_MAX, &even, &odd);
+            ASK(next + SL_PAGE_KEYS * d + 2 * at);
             f_store(to + SL_PAGE_KEYS * d + at, even);
             f_store(to + SL_PAGE_KEYS * (d + 1) + at, odd);
         }
@@ -54,7 +55,7 @@ static const float *widen_keys(int64_t d_head, const uint16_t *k, float *to)
 }
 
 /* Values to [key][d] up to the last pair of keys of which one is visible to anybody; zeros for those that are not. */
-static const float *widen_values(int64_t d_head, uint64_t visible, const uint16_t *v, float *to)
+static const float *widen_values(int64_t d_head, uint64_t visible, const uint16_t *v, const uint16_t *next, float *to)
 {
     static const uint32_t masks[] = { 0, 0xffffu, 0xffff0000u, 0xffffffffu };
     for (int64_t j = 0; j < end_of(visible); j += 2) {
@@ -63,6 +64,7 @@ static const float *widen_values(int64_t d_head, uint64_t visible, const uint16_
         for (; d + LANES <= d_head; d += LANES) {
             vf even, odd;
             f_load_pairs(v + d_head * j + 2 * d, mask, &even, &odd);
+            ASK(next + d_head * j + 2 * d);
             f_store(to + d_head * j + d, even);
             f_store(to + d_head * (j + 1) + d, odd);
         }
@@ -97,8 +99,9 @@ INLINE void pair_chains(int m, int regs, const float *const *x, const float *row
 }
 
 /* Per 32 d two chains, whose sum is added to the score. */
-INLINE void pair_scores(int64_t d_head, int m, const cpu_query *queries, const float *k, float (*p)[SL_PAGE_KEYS])
+INLINE void pair_scores(int64_t d_head, int m, const cpu_query *queries, const float *k, const void *next, float (*p)[SL_PAGE_KEYS])
 {
+    (void)next;     /* asked for while keys were widened */
     const int regs = PAIR_REGS_FOR(m);
     const float *q[GROUP];
     for (int t = 0; t < m; t++)
@@ -170,15 +173,15 @@ INLINE void pair_values(int64_t d_head, int m, cpu_query *queries, const float *
 SCORES(pair_scores)
 EACH_COUNT(PAIR_VALUES_OF, pair_values)
 
-static void attention_bf16(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)
+static void attention_bf16(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work)
 {
     typedef void pair_values_fn(PAIR_ARGS);
     static pair_values_fn *const of[] = { EACH_COUNT(TABLE_OF, pair_values) };
     attention_area *w = work;
     const uint64_t visible = visible_to_any(n, queries);
-    pair_scores_all(d_head, n, queries, widen_keys(d_head, k, w->page), w->p);
+    pair_scores_all(d_head, n, queries, widen_keys(d_head, page.k, next.k, w->page), NULL, w->p);
     join_weights_b16(n, queries, scale, w);
-    const float *values = widen_values(d_head, visible, v, w->page);
+    const float *values = widen_values(d_head, visible, page.v, next.v, w->page);
     for (int i = 0, m; i < n; i += m) {
         m = group_of(n - i);
         of[m - 1](d_head, queries + i, values, end_of(visible), w->p + i, w->before + i, w->now + i);
@@ -190,11 +193,11 @@ static void attention_bf16(int64_t d_head, int n, cpu_query *queries, const void
 /* Registers of keys, and of values: an even part of 32 elements. */
 enum { BYTE_REGS = LANES == 8 ? 1 : 2 };
 
-INLINE void byte_scores(int64_t d_head, int m, const cpu_query *queries, const uint8_t *k, float (*p)[SL_PAGE_KEYS])
+INLINE void byte_scores(int64_t d_head, int m, const cpu_query *queries, const uint8_t *k, const uint8_t *next, float (*p)[SL_PAGE_KEYS])
 {
     for (int at = 0; at < SL_PAGE_KEYS; at += BYTE_REGS * LANES)
         for (int64_t b = 0; b < d_head / 32; b++) {
-            const uint8_t *lines = k + b * CPU_Q8_BYTES + 4 * at;
+            const uint8_t *lines = k + b * CPU_Q8_BYTES + 4 * at, *coming = next + b * CPU_Q8_BYTES + 4 * at;
             const uint16_t *scales = (const uint16_t *)(const void *)(k + b * CPU_Q8_BYTES + CPU_Q8_SCALES) + at;
             const sl_block_a32 *q[GROUP];
             vi s[GROUP][BYTE_REGS], keys[BYTE_REGS];
@@ -205,8 +208,10 @@ INLINE void byte_scores(int64_t d_head, int m, const cpu_query *queries, const u
                     s[t][r] = i_bytes_start(&q[t]->sum);
             }
             UNROLL for (int i = 0; i < 8; i++) {
-                UNROLL for (int r = 0; r < BYTE_REGS; r++)
+                UNROLL for (int r = 0; r < BYTE_REGS; r++) {
                     keys[r] = i_bytes(lines + 4 * (SL_PAGE_KEYS * i + LANES * r));
+                    ASK(coming + 4 * (SL_PAGE_KEYS * i + LANES * r));
+                }
                 UNROLL for (int t = 0; t < m; t++)
                     UNROLL for (int r = 0; r < BYTE_REGS; r++) {
                         s[t][r] = i_bytes_dot(s[t][r], keys[r], q[t]->q + 4 * i);
@@ -225,25 +230,29 @@ INLINE void byte_scores(int64_t d_head, int m, const cpu_query *queries, const u
 SCORES(byte_scores)
 
 /* Values of keys 0 .. n_key - 1 to [key][d], the product with the scale rounded. */
-static const float *widen_bytes(int64_t d_head, int n_key, const uint8_t *v, float *to)
+static const float *widen_bytes(int64_t d_head, int n_key, const uint8_t *v, const uint8_t *next, float *to)
 {
-    for (int64_t b = 0; b < d_head / 32; b++, v += CPU_Q8_BYTES) {
+    for (int64_t b = 0; b < d_head / 32; b++, v += CPU_Q8_BYTES, next += CPU_Q8_BYTES) {
         float scales[SL_PAGE_KEYS];
+        ASK(next + CPU_Q8_SCALES);
+        ASK(next + CPU_Q8_SCALES + CPU_LINE);
         for (int j = 0; j < SL_PAGE_KEYS; j += LANES)
             f_store(scales + j, f_load_f16((const uint16_t *)(const void *)(v + CPU_Q8_SCALES) + j));
-        for (int j = 0; j < n_key; j++)
+        for (int j = 0; j < n_key; j++) {
+            ASK(next + 32 * j);
             UNROLL for (int at = 0; at < 32; at += LANES)
                 f_store(to + d_head * j + 32 * b + at, f_mul(f_set(scales[j]), f_load_int8((const int8_t *)v + 32 * j + at)));
+        }
     }
     return to;
 }
 
-static void attention_q8_0(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)
+static void attention_q8_0(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work)
 {
     attention_area *w = work;
-    byte_scores_all(d_head, n, queries, k, w->p);
+    byte_scores_all(d_head, n, queries, page.k, next.k, w->p);
     join_weights(n, queries, scale, w);
-    values_f32_all(d_head, n, queries, widen_bytes(d_head, end_of(visible_to_any(n, queries)), v, w->page), w);
+    values_f32_all(d_head, n, queries, widen_bytes(d_head, end_of(visible_to_any(n, queries)), page.v, next.v, w->page), w->page, w);
 }
 
 #endif

@@ -214,22 +214,22 @@ static void join_weights(cpu_query *t, float scale, int b16, float p[SL_PAGE_KEY
 }
 
 #define ATTENTION(stem)                                                                                                                            \
-    static void attention_##stem(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)                 \
+    static void attention_##stem(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work)                 \
     {                                                                                                                                              \
-        (void)work;                                                                                                                                \
+        (void)next, (void)work;                                                                                                                    \
         for (cpu_query *t = queries; t < queries + n; t++) {                                                                                       \
             const uint64_t visible = t->visible;                                                                                                   \
             float p[SL_PAGE_KEYS] = { 0 }, a, c;                                                                                                   \
             for (int64_t d = 0; d < d_head; d++)                                                                                                   \
                 for (int j = 0; j < SL_PAGE_KEYS; j++)                                                                                             \
                     if (is_visible(visible, j))                                                                                                    \
-                        p[j] = sl_fma(((const float *)t->q)[d], load_##stem(k, SL_PAGE_KEYS * d + j), p[j]);                                       \
+                        p[j] = sl_fma(((const float *)t->q)[d], load_##stem(page.k, SL_PAGE_KEYS * d + j), p[j]);                                  \
             join_weights(t, scale, 0, p, &a, &c);                                                                                         \
             for (int64_t d = 0; d < d_head; d++) {                                                                                                 \
                 float o = 0.0f;                                                                                                                    \
                 for (int j = 0; j < SL_PAGE_KEYS; j++)                                                                                             \
                     if (is_visible(visible, j))                                                                                                    \
-                        o = sl_fma(p[j], load_##stem(v, d_head * j + d), o);                                                                       \
+                        o = sl_fma(p[j], load_##stem(page.v, d_head * j + d), o);                                                                  \
                 t->o[d] = sl_fma(o, c, t->o[d] * a);                                                                                               \
             }                                                                                                                                      \
         }                                                                                                                                          \
@@ -270,18 +270,18 @@ static float bf16_value(int64_t d_head, const float p[SL_PAGE_KEYS], const uint1
     return o;
 }
 
-static void attention_bf16(int64_t d_head, int n, cpu_query *queries, const void *k, const void *v, float scale, void *work)
+static void attention_bf16(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work)
 {
-    (void)work;
+    (void)next, (void)work;
     for (cpu_query *t = queries; t < queries + n; t++) {
         const uint64_t visible = t->visible;
         float p[SL_PAGE_KEYS] = { 0 }, a, c;
         for (int j = 0; j < SL_PAGE_KEYS; j++)
             if (is_visible(visible, j))
-                p[j] = bf16_score(d_head, t->q, k, j);
+                p[j] = bf16_score(d_head, t->q, page.k, j);
         join_weights(t, scale, 1, p, &a, &c);
         for (int64_t d = 0; d < d_head; d++)
-            t->o[d] = sl_fma(bf16_value(d_head, p, v, d, visible), c, t->o[d] * a);
+            t->o[d] = sl_fma(bf16_value(d_head, p, page.v, d, visible), c, t->o[d] * a);
     }
 }
 
@@ -301,18 +301,18 @@ static float q8_0_score(int64_t d_head, const sl_block_a32 *q, const uint8_t *k,
     return s;
 }
 
-static void attention_q8_0(int64_t d_head, int n, cpu_query *queries, const void *k, const void *values, float scale, void *work)
+static void attention_q8_0(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work)
 {
-    (void)work;
+    (void)next, (void)work;
     for (cpu_query *t = queries; t < queries + n; t++) {
         const uint64_t visible = t->visible;
         float p[SL_PAGE_KEYS] = { 0 }, a, c;
         for (int j = 0; j < SL_PAGE_KEYS; j++)
             if (is_visible(visible, j))
-                p[j] = q8_0_score(d_head, t->q, k, j);
+                p[j] = q8_0_score(d_head, t->q, page.k, j);
         join_weights(t, scale, 0, p, &a, &c);
         for (int64_t d = 0; d < d_head; d++) {
-            const uint8_t *v = (const uint8_t *)values + d / 32 * CPU_Q8_BYTES;
+            const uint8_t *v = (const uint8_t *)page.v + d / 32 * CPU_Q8_BYTES;
             float o = 0.0f;
             for (int j = 0; j < SL_PAGE_KEYS; j++)
                 if (is_visible(visible, j))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* bench_attention.c - how fast attention of many tokens is: every implementation of this machine that is the best of its cache type (or, with --all, every
  * one) as an operation on all threads, beside the register-only peak of FP32 fused multiply-adds, which is taken before and after each try (the better one
- * counts). 10^9 multiply-accumulates per second of queries with keys and of weights with values, by computing time with one thread; medians.
+ * counts). 10^9 multiply-accumulates per second of queries with keys and of weights with values, and 10^9 bytes of cache per second (what counts with --tokens 1 behind
+ * so many that they fit no cache of the processor), by computing time with one thread; medians.
  *
  *   bench-attention [--all] [--threads n] [--rounds n] [--d n] [--heads n] [--kv n] [--tokens n] [--past n] [label part]
  *
@@ -90,6 +91,7 @@ static void bench(const sl_impl *row, cpu_device *device, const options *o)
     const int peak = levels & CPU_AVX512 ? PEAK_FMA : PEAK_FMA_AVX2;
     double rates[MAX_ROUNDS], shares[MAX_ROUNDS], best = 0;
     const double keys = row->op == SL_OP_ATTENTION ? (double)o->past + (double)(o->tokens + 1) / 2 : (double)(o->past + o->tokens);
+    const double macs = 2 * keys * (double)(o->tokens * o->heads * o->d);
     call c;
     make_call(&c, device, row, o);
     for (int i = 0; i < o->rounds; i++) {
@@ -97,14 +99,16 @@ static void bench(const sl_impl *row, cpu_device *device, const options *o)
         const uint64_t start = now_of(device);
         if (row->run(row, device, &c.args) != SL_OK)
             abort();
-        rates[i] = 2 * keys * (double)(o->tokens * o->heads * o->d) / (double)(now_of(device) - start);
+        rates[i] = macs / (double)(now_of(device) - start);
         const double after = peak_gmacs(device, levels, peak);
         shares[i] = rates[i] / (before > after ? before : after);
         best = before > best ? before : after > best ? after : best;
     }
     qsort(rates, (size_t)o->rounds, sizeof *rates, compare);
     qsort(shares, (size_t)o->rounds, sizeof *shares, compare);
-    printf("%-32s %7.1f GMAC/s (best %7.1f)  %s %7.1f  share %.3f\n", row->label, rates[o->rounds / 2], rates[o->rounds - 1], peak_names[peak], best, shares[o->rounds / 2]);
+    const double bytes = keys * (double)(c.cache.k.stride[3] + c.cache.v.stride[3]) / SL_PAGE_KEYS;
+    printf("%-32s %7.1f GMAC/s (best %7.1f)  %s %7.1f  share %.3f  %6.1f GB/s\n", row->label, rates[o->rounds / 2], rates[o->rounds - 1], peak_names[peak], best, shares[o->rounds / 2],
+           rates[o->rounds / 2] * bytes / macs);
     fflush(stdout);
     free_call(&c, device);
 }

@@ -347,7 +347,7 @@ static void meet_page(meeting *m, const char *label, const cpu_attention_kernel 
         m->query[t].visible = visible[t];
     if (kernel->begin)
         kernel->begin();
-    kernel->block(d_head, n, m->query, k, v, scale, m->work);
+    kernel->block(d_head, n, m->query, (cpu_page) { k, v }, (cpu_page) { k, v }, scale, m->work);
     if (kernel->end)
         kernel->end();
     expect_guard(label, m->work, m->bytes);

@@ -168,9 +168,11 @@ static const uint8_t *tile_values_of(int64_t d_head, uint64_t visible, const uin
     return (const uint8_t *)to;
 }
 
-static void attention_tiles(int64_t d_head, int n, cpu_query *queries, const void *k, const void *values, float scale, void *work)
+static void attention_tiles(int64_t d_head, int n, cpu_query *queries, cpu_page page, cpu_page next, float scale, void *work)
 {
+    (void)next;
     tile_area *w = work;
+    const void *k = page.k, *values = page.v;
     const int groups = (n + TILE_GROUP - 1) / TILE_GROUP;
     const int64_t floats = TILE_GROUP * tile_row(d_head);
     const size_t q_row = cpu_query_bytes(d_head);
