@@ -84,8 +84,6 @@ sl_status sl_loader_bind_part(sl_loader *loader, const sl_tensor_row *rows, size
 #define SL_BIND_PART(loader, rows, prefix, layer, target) SL_TRY(sl_loader_bind_part(loader, rows, sizeof rows / sizeof *rows, prefix, layer, target))
 /* Reads a small tensor of n numbers to the host; *out (of the model's memory) is the caller's. SL_ERR_MISSING if the tensor is not there. */
 sl_status sl_loader_read(sl_loader *loader, const char *name, int64_t n, float **out);
-/* 1 if the files have a tensor of that name. */
-int sl_loader_has(const sl_loader *loader, const char *name);
 /* Copies n elements of host memory to every device: out[SL_MAX_DEVICES]. They belong to the model. */
 sl_status sl_loader_constant(sl_loader *loader, sl_type type, int64_t n, const void *host, sl_tensor *out);
 const struct sl_model *sl_loader_model(const sl_loader *loader);

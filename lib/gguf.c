@@ -441,6 +441,23 @@ static sl_status check_overlaps(const sl_gguf *g, const sl_mem *mem)
     return s;
 }
 
+/* Sets the marks of a pair that was parsed. */
+static sl_status set_marks(sl_gguf_kv *kv, const sl_mem *mem)
+{
+    if (kv->value.type != SL_META_ARRAY || kv->value.element_type != SL_META_STRING)
+        return SL_OK;
+    kv->marks = sl_mem_alloc(mem, (size_t)(kv->value.count / SL_GGUF_MARK) + 1, sizeof *kv->marks);
+    if (!kv->marks)
+        return SL_ERR_NOMEM;
+    const uint8_t *cursor = kv->value.data;
+    for (uint64_t i = 0; i < kv->value.count; i++) {
+        if (i % SL_GGUF_MARK == 0)
+            kv->marks[i / SL_GGUF_MARK] = (uint64_t)(cursor - kv->value.data);
+        sl_gguf_next_text(&cursor);
+    }
+    return SL_OK;
+}
+
 static sl_status fill_all(reader *r, sl_gguf *g, const sl_mem *mem, size_t names_bytes)
 {
     g->kv = sl_mem_alloc(mem, g->n_kv, sizeof *g->kv);
@@ -454,7 +471,7 @@ static sl_status fill_all(reader *r, sl_gguf *g, const sl_mem *mem, size_t names
     r->at = HEADER_BYTES;
     SL_TRY(fill_pairs(r, g, &names));
     for (size_t i = 0; i < g->n_kv; i++)
-        SL_TRY(sl_gguf_mark(&g->kv[i], mem));
+        SL_TRY(set_marks(&g->kv[i], mem));
     SL_TRY(fill_tensors(r, g, &names));
     return check_overlaps(g, mem);
 }
@@ -522,22 +539,6 @@ sl_text sl_gguf_next_text(const uint8_t **cursor)
     sl_text text = { (const char *)*cursor + 8, (size_t)n };
     *cursor += 8 + n;
     return text;
-}
-
-sl_status sl_gguf_mark(sl_gguf_kv *kv, const sl_mem *mem)
-{
-    if (kv->value.type != SL_META_ARRAY || kv->value.element_type != SL_META_STRING)
-        return SL_OK;
-    kv->marks = sl_mem_alloc(mem, (size_t)(kv->value.count / SL_GGUF_MARK) + 1, sizeof *kv->marks);
-    if (!kv->marks)
-        return SL_ERR_NOMEM;
-    const uint8_t *cursor = kv->value.data;
-    for (uint64_t i = 0; i < kv->value.count; i++) {
-        if (i % SL_GGUF_MARK == 0)
-            kv->marks[i / SL_GGUF_MARK] = (uint64_t)(cursor - kv->value.data);
-        sl_gguf_next_text(&cursor);
-    }
-    return SL_OK;
 }
 
 void sl_gguf_next_array(const uint8_t **cursor, sl_gguf_value *out)

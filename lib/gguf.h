@@ -76,8 +76,6 @@ sl_status sl_gguf_value_float(const sl_gguf_value *value, uint64_t index, double
 sl_text sl_gguf_next_text(const uint8_t **cursor);                                          /* of data that was parsed */
 /* String `element` (< count) of a value of type or element type STRING, in bounded time: from the nearest mark on. */
 sl_text sl_gguf_element_text(const sl_gguf_kv *kv, uint64_t element);
-/* Sets the marks of a pair that was parsed. */
-sl_status sl_gguf_mark(sl_gguf_kv *kv, const sl_mem *mem);
 void sl_gguf_next_array(const uint8_t **cursor, sl_gguf_value *out);                        /* the same for arrays in an array */
 uint64_t sl_gguf_value_bytes(const sl_gguf_value *value);                                   /* of its data */
 

@@ -138,8 +138,6 @@ sl_status sl_loader_bind_part(sl_loader *loader, const sl_tensor_row *rows, size
     return SL_OK;
 }
 
-int sl_loader_has(const sl_loader *loader, const char *name) { return sl_parts_find(&loader->model->parts, name, NULL) != NULL; }
-
 /* Names that old converters wrote and that change nothing; pattern: the end of the name. */
 static int harmless(const char *name)
 {

@@ -80,7 +80,8 @@ static sl_status own_page(sl_session *s, int32_t *page)
     return status;
 }
 
-size_t sl_sequence_shared(const sl_session *s, const sl_sequence *seq, size_t from, size_t to)
+/* Pages of positions [from, to) that other sequences hold, too. */
+static size_t count_shared(const sl_session *s, const sl_sequence *seq, size_t from, size_t to)
 {
     size_t n = 0;
     for (size_t i = from / SL_PAGE_KEYS; i < pages_of(to); i++)
@@ -88,7 +89,8 @@ size_t sl_sequence_shared(const sl_session *s, const sl_sequence *seq, size_t fr
     return n;
 }
 
-sl_status sl_sequence_own(sl_session *s, sl_sequence *seq, size_t from, size_t to)
+/* Makes it hold them alone. */
+static sl_status own_pages(sl_session *s, sl_sequence *seq, size_t from, size_t to)
 {
     for (size_t i = from / SL_PAGE_KEYS; i < pages_of(to); i++)
         SL_TRY(own_page(s, &seq->pages[i]));
@@ -175,10 +177,10 @@ sl_status sl_sequence_shift(sl_session *s, uint32_t q, size_t keep, size_t disca
     if (!discard)
         return SL_OK;
     if (length > keep) {
-        const size_t lack = sl_sequence_shared(s, seq, keep, length);
+        const size_t lack = count_shared(s, seq, keep, length);
         if (lack > s->pages.n_free)
             return sl_fail(SL_ERR_FULL, "session: %zu pages of the cache are wanted, %zu of %zu are free", lack, s->pages.n_free, s->pages.n);
-        SL_TRY(sl_sequence_own(s, seq, keep, length));
+        SL_TRY(own_pages(s, seq, keep, length));
         const sl_status status = move_back(s, seq, keep, discard);
         if (status != SL_OK) {
             cut(s, seq, keep);

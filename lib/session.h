@@ -90,9 +90,6 @@ void sl_sequences_free(sl_session *session);
 size_t sl_sequences_lack(sl_session *session, size_t n_taking_part);
 /* Makes a sequence hold, alone where it will write, the pages of n_new more tokens. There are enough. On failure it holds what it did or more. */
 sl_status sl_sequence_extend(sl_session *session, sl_sequence *seq, size_t n_new);
-/* Makes it hold alone the pages of positions [from, to) that it has: sl_sequence_shared(...) of them are wanted. */
-size_t sl_sequence_shared(const sl_session *session, const sl_sequence *seq, size_t from, size_t to);
-sl_status sl_sequence_own(sl_session *session, sl_sequence *seq, size_t from, size_t to);
 /* How many of its tokens are the same bits when they are computed by themselves. */
 static inline size_t sl_sequence_own_bits(const sl_sequence *seq) { return seq->n_own < seq->length ? seq->n_own : seq->length; }
 /* Gives back the pages that its tokens do not need. */

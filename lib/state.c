@@ -105,7 +105,8 @@ static sl_status get(stream *s, void *to, uint64_t bytes)
 
 /* ---- heads ---- */
 
-uint64_t sl_state_bytes(const sl_state_head *head)
+/* Bytes of the whole state, UINT64_MAX if no state is so large. */
+static uint64_t bytes_of(const sl_state_head *head)
 {
     uint64_t bytes;
     return sl_add64(head->bytes, sizeof *head + 4 + 4 * (head->bytes / SL_STATE_BLOCK + (head->bytes % SL_STATE_BLOCK != 0)), &bytes) ? UINT64_MAX : bytes;
@@ -526,7 +527,7 @@ sl_status sl_state_get(sl_session *session, uint32_t seq, sl_read_fn read, void 
         status = check_bytes(&s, &t);
     if (status == SL_OK)
         status = take_over(&s, &t);
-    *info = (sl_state_info) { .size = sizeof *info, .generation = t.head.generation, .bytes = sl_state_bytes(&t.head) };
+    *info = (sl_state_info) { .size = sizeof *info, .generation = t.head.generation, .bytes = bytes_of(&t.head) };
     for (uint32_t i = 0; t.seqs && i < t.head.n_seq; i++)
         info->n_seq += t.seqs[i].length > 0;
     release(&t);

@@ -39,7 +39,5 @@ sl_status sl_state_get(sl_session *session, uint32_t seq, sl_read_fn read, void 
 /* As the public functions. */
 sl_status sl_state_save_file(const sl_session *session, uint32_t seq, const char *path);
 sl_status sl_state_load_file(sl_session *session, uint32_t seq, const char *path, sl_state_info *info);
-/* Bytes of the whole state, UINT64_MAX if no state is so large. */
-uint64_t sl_state_bytes(const sl_state_head *head);
 
 #endif

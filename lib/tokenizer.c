@@ -63,7 +63,8 @@ int sl_vocab_byte(const char *text, size_t length)
     return digit_of(text[3]) << 4 | digit_of(text[4]);
 }
 
-uint32_t sl_vocab_unknown(const sl_vocab *vocab)
+/* The id that stands for what has no token: SL_VOCAB_NONE unless the file has such a token. */
+static uint32_t find_unknown(const sl_vocab *vocab)
 {
     sl_token id = vocab->roles[SL_ROLE_UNKNOWN];
     if (id < 0 || !(vocab->unknown_given || vocab->tokens[id].kind == SL_TOKEN_UNKNOWN || is_text(&vocab->tokens[id], "<unk>")))
@@ -209,7 +210,7 @@ static int is_phi3(sl_text name)
 /* What a byte gives that has no token: the unknown id, if there is one; dropping text in silence is none of the choices. */
 static sl_status fill_bytes(sl_vocab *vocab, const sl_log *log)
 {
-    uint32_t unknown = sl_vocab_unknown(vocab), n_missing = 0;
+    uint32_t unknown = find_unknown(vocab), n_missing = 0;
     for (unsigned byte = 0; byte < 256; byte++)
         if (vocab->byte_id[byte] == SL_VOCAB_NONE) {
             if (unknown == SL_VOCAB_NONE)

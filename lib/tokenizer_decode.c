@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-void sl_vocab_piece(const sl_vocab *vocab, uint32_t id, uint32_t flags, int first, sl_bytes *out)
+/* Adds the bytes of one token. `first`: it begins the text. */
+static void add_piece(const sl_vocab *vocab, uint32_t id, uint32_t flags, int first, sl_bytes *out)
 {
     const sl_token_row *t = &vocab->tokens[id];
     out->drop_space = first && vocab->space_prefix && !(flags & SL_DECODE_KEEP_SPACE);
@@ -45,7 +46,7 @@ sl_status sl_vocab_decode(const sl_vocab *vocab, const sl_token *ids, size_t n_i
         SL_TRY(check_id(vocab, ids[i]));
         if (out.count > SIZE_MAX - SL_LIMIT_TOKEN_BYTES)
             return sl_fail(SL_ERR_OVERFLOW, "decode: the text of %zu ids does not fit the address space", n_ids);
-        sl_vocab_piece(vocab, (uint32_t)ids[i], flags, i == 0, &out);
+        add_piece(vocab, (uint32_t)ids[i], flags, i == 0, &out);
     }
     *length = out.count;
     if (out.count > capacity)
@@ -127,7 +128,7 @@ sl_status sl_stream_push(sl_stream *stream, sl_token id, const char **text, size
     *length = 0;
     SL_TRY(check_id(stream->vocab, id));
     sl_bytes out = { stream->raw + stream->n_raw, stream->vocab->tokens[id].length + 1, 0, 0 };
-    sl_vocab_piece(stream->vocab, (uint32_t)id, stream->flags, stream->at_start, &out);
+    add_piece(stream->vocab, (uint32_t)id, stream->flags, stream->at_start, &out);
     stream->n_raw += out.count;
     stream->at_start = 0;
     hand_out(stream, 0, text, length);

@@ -166,10 +166,6 @@ void sl_bpe_piece(const sl_token_row *token, sl_bytes *out);
 uint32_t sl_vocab_find(const sl_vocab *vocab, const char *text, size_t length);
 /* The byte that a text <0xNN> names, or -1. */
 int sl_vocab_byte(const char *text, size_t length);
-/* The id that stands for what has no token: SL_VOCAB_NONE unless the file has such a token. */
-uint32_t sl_vocab_unknown(const sl_vocab *vocab);
-/* Adds the bytes of one token as sl_vocab_decode concatenates them. `first`: it begins the text. */
-void sl_vocab_piece(const sl_vocab *vocab, uint32_t id, uint32_t flags, int first, sl_bytes *out);
 
 /* Takes the tokens that `wanted` accepts. */
 sl_status sl_special_create(sl_special *special, const sl_vocab *vocab, int (*wanted)(const sl_token_row *token));

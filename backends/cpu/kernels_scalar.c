@@ -20,7 +20,6 @@ extern const size_t N_IMPLS;
 /* ---- products: one panel kernel per type ---- */
 
 /* Bytes of activations beside one block of `values` elements. */
-#define ACT_BYTES_F32(values) ((values) * sizeof(float))
 #define ACT_BYTES_A32(values) ((values) / 32 * sizeof(sl_block_a32))
 #define ACT_BYTES_A256(values) ((values) / 256 * sizeof(sl_block_a256))
 
