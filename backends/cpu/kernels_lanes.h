@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* kernels_lanes.h - the float kernels in lanes, for registers of any width: kernels_scalar.c step by step, LANES outputs at a time. And the walk over
- * panels that all products share. Included by one kernel file per level, which defines before:
+/* kernels_lanes.h - the float kernels in lanes, for registers of any width: kernels_scalar.c step by step, LANES outputs at a time. Included
+ * by one kernel file per level, which defines before:
  *
  *   LANES, MAX_T                       floats of a register; rows of activations that one pass over a block serves at once (4 or 8)
  *   vf, vi                             a register of floats, of integers
@@ -54,96 +54,43 @@ INLINE int opaque(int n)
 }
 enum { REGS = CPU_PANEL / LANES };          /* registers of 16 lanes */
 
+#include "kernels_walk.h"
+
 /* ---- products ---- */
 
-/* Asks for this stream's share of the lines that all streams need one step later. A kernel fills the processor's queues with instructions that
- * wait for data before enough misses are under way; this puts them under way. At the end of a panel the next panel of the stream follows. */
-INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p, size_t offset, int lines)
-{
-    const int slice = (lines + n_panel - 1) / n_panel;
-    for (int g = 0; g < n_panel; g++) {
-        const uint8_t *from = panel + (size_t)g * panel_stride + offset + (size_t)(p * slice) * CPU_LINE;
-        for (int i = 0; i < slice; i++)
-            __builtin_prefetch(from + CPU_LINE * i, 0, 3);
-    }
-}
+enum { FLOAT_STEP = 32, FLOAT_PORTION = FLOAT_STEP / PAIR_CALLS };
 
-/* What a kernel that computes about as long as memory takes asks for meanwhile: `each` lines of two panels at a time; a burst of them would be in its way. */
-typedef struct ahead { const uint8_t *at; size_t apart; int each; } ahead;
-INLINE void fetch_some(ahead *a)
-{
-    for (int i = 0; i < a->each; i++, a->at += CPU_LINE) {
-        __builtin_prefetch(a->at, 0, 3);
-        __builtin_prefetch(a->at + a->apart, 0, 3);
-    }
-}
-
-/* PAIR_T rows of activations by two panels, `apart` bytes apart: what is loaded of a row serves both. acc[t]: sums of the first panel, acc[CPU_MAX_M + t]: of
- * the second. Calls fetch_some(a) PAIR_CALLS times, for what comes PAIR_STEPS steps later. NO_PAIR: the type has none, every panel is for itself. */
-enum { PAIR_T = 4, PAIR_CALLS = 4, PAIR_STEPS = 2 };
-typedef void pair_fn(const uint8_t *panel, size_t apart, int64_t k, int n, const uint8_t *const *x, float (*acc)[CPU_PANEL], ahead *a);
-#define NO_PAIR ((pair_fn *)NULL)
-
-/* Rows of two panels by `both`, PAIR_T at a time; returns how many that were. */
-INLINE int lanes_pairs(pair_fn *both, size_t step_bytes, const uint8_t *w, size_t apart, int64_t k, size_t i, int n, const uint8_t *const *x, int m,
-                       float (*acc)[CPU_PANEL])
-{
-    const int lines = (int)((step_bytes + CPU_LINE - 1) / CPU_LINE), calls = m / PAIR_T * PAIR_CALLS;
-    ahead a = { w + (i + PAIR_STEPS) * step_bytes, apart, (lines + calls - 1) / calls };
-    int t = 0;
-    for (; m - t >= PAIR_T; t += PAIR_T)
-        both(w, apart, k, n, x + t, acc + t, &a);
-    return t;
-}
-
-/* A panel kernel out of `step`, which takes `values` elements of one panel (fewer at the end) to m rows, m constant:
- *   step(panel, k, n, x, m, acc)     elements [k, k + n); x[t]: activations from element k on
- * and `pair`, a pair_fn of the same elements. step_bytes: of a panel, per step, on average; act_bytes: of activations, per step. A function of its own for each
- * m keeps compilers quick; ALONE: callers conclude nothing from its body. gcc 12 took one that stores sums for one without effect, and left out its calls. */
-#define LANES_STEP(name, step, m)                                                                                                                  \
-    static ALONE void name##_##m(const uint8_t *w, int64_t k, int n, const uint8_t *const *x, float (*acc)[CPU_PANEL])                             \
+#if LANES == 16     /* with 32 registers for 16 sums; shorter ones hold no more than a panel's */
+#define FLOAT_PAIRED PAIR
+#define FLOAT_PAIR(stem, bytes)                                                                                                                    \
+    INLINE void pair_##stem(const uint8_t *panel, size_t apart, int64_t k, int n, pair_rows x, int m, float (*acc)[CPU_PANEL], ahead *a) \
     {                                                                                                                                              \
-        step(w, k, n, x, m, acc);                                                                                                                  \
-    }
-#define LANES_PANEL(name, values, step_bytes, act_bytes, step) LANES_PANELS(name, values, step_bytes, act_bytes, step, NO_PAIR)
-#define LANES_PANELS(name, values, step_bytes, act_bytes, step, pair)                                                                              \
-    LANES_STEPS(name, step)                                                                                                                        \
-    static void name(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,                       \
-                     float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                                           \
-    {                                                                                                                                              \
-        for (int64_t k = 0; k < n_in; k += (values)) {                                                                                             \
-            const int n = n_in - k < (values) ? (int)(n_in - k) : (values);                                                                        \
-            const size_t i = (size_t)(k / (values));                                                                                               \
-            const uint8_t *x[CPU_MAX_M];                                                                                                           \
-            pair_fn *const both = (pair);                                                                                                          \
-            int paired = 0;     /* rows of panel p that it had together with the one before */                                                     \
-            for (int t = 0; t < m; t++)                                                                                                            \
-                x[t] = act[t] + i * (act_bytes);                                                                                                   \
-            for (int p = 0; p < n_panel; p++) {                                                                                                    \
-                const uint8_t *w = panel + (size_t)p * panel_stride;                                                                               \
-                int t = paired;                                                                                                                    \
-                paired = 0;                                                                                                                        \
-                if (t == 0 && both && m >= PAIR_T && p + 1 < n_panel)                                                                              \
-                    t = paired = lanes_pairs(both, step_bytes, w, panel_stride, k, i, n, x, m, acc[p]);                                            \
-                else if (t == 0)                                                                                                                   \
-                    fetch(panel, panel_stride, n_panel, p, (i + 1) * (step_bytes), ((step_bytes) + CPU_LINE - 1) / CPU_LINE);                      \
-                LANES_ROWS(name)                                                                                                                   \
+        const uint8_t *w = panel + (size_t)k * CPU_PANEL * (bytes);                                                                                \
+        vf s[PAIR_MOST][2];                                                                                                                        \
+        UNROLL for (int t = 0; t < m; t++)                                                                                                         \
+            UNROLL for (int r = 0; r < 2; r++)                                                                                                     \
+                s[t][r] = f_load(acc[CPU_MAX_M * r + t]);                                                                                          \
+        for (int from = 0; from < n; from += FLOAT_PORTION) {                                                                                      \
+            fetch_some(a);                                                                                                                         \
+            for (int i = from; i < n && i < from + FLOAT_PORTION; i++) {                                                                           \
+                const uint8_t *at = w + CPU_PANEL * i * (bytes);                                                                                   \
+                const vf row[2] = { f_load_##stem((const void *)at), f_load_##stem((const void *)(at + apart)) };                                  \
+                UNROLL for (int t = 0; t < m; t++) {                                                                                               \
+                    const vf y = f_set(((const float *)(const void *)pair_row(x, t))[i]);                                                          \
+                    UNROLL for (int r = 0; r < 2; r++)                                                                                             \
+                        s[t][r] = f_fma(row[r], y, s[t][r]);                                                                                       \
+                }                                                                                                                                  \
             }                                                                                                                                      \
         }                                                                                                                                          \
-    }
-/* All m rows, MAX_T at a time and then by halves. */
-#define LANES_SOME(name, count)                                                                                                                    \
-    for (; m - t >= (count); t += (count))                                                                                                         \
-        name##_##count(w, k, n, x + t, acc[p] + t);
-#if MAX_T == 8
-#define LANES_STEPS(name, step) LANES_STEP(name, step, 8) LANES_STEP(name, step, 4) LANES_STEP(name, step, 2) LANES_STEP(name, step, 1)
-#define LANES_ROWS(name) LANES_SOME(name, 8) LANES_SOME(name, 4) LANES_SOME(name, 2) LANES_SOME(name, 1)
+        UNROLL for (int t = 0; t < m; t++)                                                                                                         \
+            UNROLL for (int r = 0; r < 2; r++)                                                                                                     \
+                f_store(acc[CPU_MAX_M * r + t], s[t][r]);                                                                                          \
+    }                                                                                                                                              \
+    PAIRS(stem)
 #else
-#define LANES_STEPS(name, step) LANES_STEP(name, step, 4) LANES_STEP(name, step, 2) LANES_STEP(name, step, 1)
-#define LANES_ROWS(name) LANES_SOME(name, 4) LANES_SOME(name, 2) LANES_SOME(name, 1)
+#define FLOAT_PAIRED(stem) NO_PAIR
+#define FLOAT_PAIR(stem, bytes)
 #endif
-
-enum { FLOAT_STEP = 32 };
 
 #define FLOAT_STEP_FN(stem, bytes)                                                                                                                 \
     INLINE void step_##stem(const uint8_t *panel, int64_t k, int n, const uint8_t *const *x, int m, float (*acc)[CPU_PANEL])                      \
@@ -167,7 +114,8 @@ enum { FLOAT_STEP = 32 };
             UNROLL for (int r = 0; r < REGS; r++)                                                                                                  \
                 f_store(acc[t] + r * LANES, s[t][r]);                                                                                              \
     }                                                                                                                                              \
-    LANES_PANEL(panel_##stem, FLOAT_STEP, FLOAT_STEP * CPU_PANEL * (bytes), FLOAT_STEP * sizeof(float), step_##stem)
+    FLOAT_PAIR(stem, bytes)\
+    LANES_PANELS(panel_##stem, FLOAT_STEP, FLOAT_STEP * CPU_PANEL * (bytes), FLOAT_STEP * sizeof(float), step_##stem, FLOAT_PAIRED(stem))
 
 INLINE vf f_load_f32(const float *x) { return f_load(x); }
 FLOAT_STEP_FN(f32, 4)

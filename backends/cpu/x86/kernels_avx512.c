@@ -253,7 +253,7 @@ INLINE vi i_scale_two(vi s, vi a, vi b, vi w) { return i_madd(s, i_pair(a, b), w
 #include "../kernels_types.h"
 #include "kernels_types_wide.h"
 TYPES_PANELS(TYPES_PANEL)
-INTERLEAVED_PAIRED(step_q4_0_vnni, pair_q4_0, step_q8_0_vnni, pair_q8_0, step_q4_k_vnni, pair_q4_k, step_q6_k, NO_PAIR)
+INTERLEAVED_PAIRED(step_q4_0_vnni, PAIR(q4_0), step_q8_0_vnni, PAIR(q8_0), step_q4_k_vnni, PAIR_FEW(q4_k), step_q6_k, PAIR(q6_k))
 
 /* The last is no row: all others may be left out, and C knows no empty array. */
 #if defined(CPU_WITH_AMX)
