@@ -215,7 +215,7 @@ static double processor_seconds(void)
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
-/* Memory at its highest, in bytes: once everything has run, and before there is memory to read for its own sake. */
+/* Memory at its highest, in bytes: after the longest pass, and before there is memory to read for its own sake and for many rows of logits. */
 static void note_memory(struct bench *b)
 {
     struct rusage usage;
@@ -262,9 +262,9 @@ static void measure(struct bench *b)
     sl_token *ids = make_ids(&b->info, (size_t)n_ids);
     float *logits = take(MAX_SMALL * (size_t)b->info.n_vocab, sizeof *logits);
     prompt_rate(b, b->session, ids, logits);        /* warms up, and reaches the most memory */
+    note_memory(b);
     must(sl_session_eval(b->session, ids, MAX_SMALL, logits, MAX_SMALL));
     must(sl_session_rewind(b->session, 0));
-    note_memory(b);
     b->empty.cached_bytes = cached_bytes(b, b->session, 0);
     measure_peaks(b->peaks, b->info.n_threads, b->s.cpu_level);
     struct reading *reading = open_reading(b->info.n_threads, b->s.cpu_level);

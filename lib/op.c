@@ -203,7 +203,8 @@ void sl_op_matmul_many(sl_pass *pass, const sl_weight *const *weights, int n, sl
         apply_scale(pass, dst[i], weights[i]->scale, NULL);
 }
 
-static sl_tensor swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x, const sl_tensor *ids)
+/* to: NULL, or what is to hold the result. */
+static sl_tensor swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x, const sl_tensor *ids, const sl_tensor *to)
 {
     enum { GATE, UP, SILU, CALLS };
     sl_op_args calls[CALLS] = { 0 };
@@ -211,11 +212,14 @@ static sl_tensor swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *u
         return calls[SILU].dst;
     if (sl_tensor_is(&gate->scale) || sl_tensor_is(&up->scale)) {
         sl_tensor g = multiply(pass, SL_OP_SWIGLU, gate, x, ids), u = multiply(pass, SL_OP_SWIGLU, up, x, ids);
-        return sl_op_silu_mul(pass, g, u);
+        const sl_tensor y = sl_op_silu_mul(pass, g, u);
+        if (to)
+            sl_op_copy_to(pass, *to, y);
+        return to ? *to : y;
     }
     if (!product(pass, SL_OP_SWIGLU, gate, x, ids, &calls[GATE]) || !product(pass, SL_OP_SWIGLU, up, x, ids, &calls[UP]))
         return calls[SILU].dst;
-    const sl_tensor dst = product_result(pass, up, x, ids);
+    const sl_tensor dst = to ? *to : product_result(pass, up, x, ids);
     sl_tensor shape = dst;
     shape.data = NULL;
     calls[GATE].dst = calls[UP].dst = shape;
@@ -228,9 +232,16 @@ static sl_tensor swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *u
     return dst;
 }
 
-sl_tensor sl_op_swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x) { return swiglu(pass, gate, up, x, NULL); }
+sl_tensor sl_op_swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x) { return swiglu(pass, gate, up, x, NULL, NULL); }
 
-sl_tensor sl_op_swiglu_expert(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x, sl_tensor ids) { return swiglu(pass, gate, up, x, &ids); }
+void sl_op_swiglu_to(sl_pass *pass, sl_tensor to, const sl_weight *gate, const sl_weight *up, sl_act *x)
+{
+    const sl_tensor *rows = &x->form[SL_ACT_F32];
+    if (require(pass, is_f32(&to) && to.ne[0] == up->n_out && to.ne[1] == rows->ne[1] && to.ne[2] == 1 && to.ne[3] == 1, SL_OP_SWIGLU, "the result has another shape"))
+        swiglu(pass, gate, up, x, NULL, &to);
+}
+
+sl_tensor sl_op_swiglu_expert(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x, sl_tensor ids) { return swiglu(pass, gate, up, x, &ids, NULL); }
 
 /* ---- rows ---- */
 

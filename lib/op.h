@@ -92,6 +92,8 @@ void sl_op_matmul_many(sl_pass *pass, const sl_weight *const *weights, int n, sl
 /* dst[n_out, n_tok] = silu(G x) * (U x), of two weights of one shape (Shazeer, arXiv 2002.05202). A group: MATMUL, MATMUL, SILU_MUL, the results of the former two read by the last only; with
  * weights that have a scale, which comes in between, the operations one by one. */
 sl_tensor sl_op_swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl_act *x);
+/* The same into a tensor that was made before, [n_out, n_tok]: so that x can be released and the result be kept. */
+void sl_op_swiglu_to(sl_pass *pass, sl_tensor to, const sl_weight *gate, const sl_weight *up, sl_act *x);
 /* dst[n_out, n_used, n_tok] = W[ids[u, t]] x; x has one row per token, or one per (slot, token): [n_in, n_used * n_tok]. ids I32 [n_used, n_tok]. */
 sl_tensor sl_op_matmul_expert(sl_pass *pass, const sl_weight *weight, sl_act *x, sl_tensor ids);
 /* sl_op_swiglu with two of those: dst[n_out, n_used, n_tok]. */

@@ -223,19 +223,27 @@ void sl_llama_attention(sl_pass *p, const sl_hparams *hp, int l, const sl_llama_
     sl_llama_attend(p, hp, l, y, b, q, k, v, 0, x);
 }
 
-/* silu(gate) * up of a[n_embd, n_tok]: [n_ff, n_tok]. */
-static sl_tensor hidden(sl_pass *p, const layer *y, sl_act *a)
+/* h[n_ff, n_tok] = silu(gate) * up of a[n_embd, n_tok]. */
+static void hidden(sl_pass *p, const layer *y, sl_act *a, sl_tensor h)
 {
-    if (!sl_tensor_is(&y->bgate) && !sl_tensor_is(&y->bup))
-        return sl_op_swiglu(p, &y->ffn_gate, &y->ffn_up, a);
+    if (!sl_tensor_is(&y->bgate) && !sl_tensor_is(&y->bup)) {
+        sl_op_swiglu_to(p, h, &y->ffn_gate, &y->ffn_up, a);
+        return;
+    }
     sl_tensor gate = sl_op_matmul(p, &y->ffn_gate, a), up = sl_op_matmul(p, &y->ffn_up, a);
     add_bias(p, gate, y->bgate), add_bias(p, up, y->bup);
-    return sl_op_silu_mul(p, gate, up);
+    sl_op_copy_to(p, h, sl_op_silu_mul(p, gate, up));
 }
 
-sl_tensor sl_llama_dense(sl_pass *p, const sl_llama_layer *y, sl_act *b)
+/* The widest rows of a pass, of which an arena has most: they are made first, so that what they come from is gone when the last product wants room. */
+sl_tensor sl_llama_dense(sl_pass *p, const sl_hparams *hp, const sl_llama_layer *y, sl_tensor x)
 {
-    sl_act h = sl_act_of(hidden(p, y, b));
+    sl_tensor wide = sl_pass_tensor(p, SL_TYPE_F32, y->ffn_gate.n_out, x.ne[1], 1, 1);                            /* [n_ff, n_tok] */
+    const sl_mark mark = sl_pass_mark(p);
+    sl_act a = sl_op_rms_norm_quantize(p, x, y->ffn_norm, hp->rms_epsilon, &y->ffn_gate);
+    hidden(p, y, &a, wide);
+    sl_pass_release(p, mark);
+    sl_act h = sl_act_of(wide);
     sl_tensor down = sl_op_matmul(p, &y->ffn_down, &h);
     add_bias(p, down, y->bdown);
     return down;
@@ -252,8 +260,10 @@ static sl_tensor experts(sl_pass *p, const sl_hparams *hp, const layer *y, sl_ac
 
 sl_tensor sl_llama_ffn(sl_pass *p, const sl_hparams *hp, const sl_llama_layer *y, sl_tensor x)
 {
-    sl_act a = sl_op_rms_norm_quantize(p, x, y->ffn_norm, hp->rms_epsilon, hp->n_expert ? &y->gate_exps : &y->ffn_gate);
-    return hp->n_expert ? experts(p, hp, y, &a) : sl_llama_dense(p, y, &a);
+    if (!hp->n_expert)
+        return sl_llama_dense(p, hp, y, x);
+    sl_act a = sl_op_rms_norm_quantize(p, x, y->ffn_norm, hp->rms_epsilon, &y->gate_exps);
+    return experts(p, hp, y, &a);
 }
 
 sl_tensor sl_llama_angles(sl_pass *p, const sl_llama_frame *frame, const sl_batch *b)

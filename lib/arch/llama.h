@@ -39,9 +39,9 @@ void sl_llama_attention(sl_pass *pass, const sl_hparams *hp, int l, const sl_lla
 /* The pieces of that: queries [d_head, n_head, n_tok], keys and values [d_head, n_head_kv, n_tok] of norm(x); what they give when the keys and values are in the cache. */
 void sl_llama_project(sl_pass *pass, const sl_hparams *hp, int l, const sl_llama_layer *layer, sl_tensor x, sl_tensor *q, sl_tensor *k, sl_tensor *v);
 void sl_llama_attend(sl_pass *pass, const sl_hparams *hp, int l, const sl_llama_layer *layer, const sl_batch *batch, sl_tensor q, sl_tensor k, sl_tensor v, int64_t chunk, sl_tensor x);
-/* down(silu(gate) * up) of a[n_embd, n_tok]: [n_embd, n_tok]. */
-sl_tensor sl_llama_dense(sl_pass *pass, const sl_llama_layer *layer, sl_act *a);
-/* The feed-forward part of norm(x): [n_embd, n_tok]; to be added to x. */
+/* down(silu(gate) * up) of norm(x): [n_embd, n_tok]; to be added to x. */
+sl_tensor sl_llama_dense(sl_pass *pass, const sl_hparams *hp, const sl_llama_layer *layer, sl_tensor x);
+/* The same, or where there are experts what they give. */
 sl_tensor sl_llama_ffn(sl_pass *pass, const sl_hparams *hp, const sl_llama_layer *layer, sl_tensor x);
 /* The last norm, [n_embd, n_rows], and logits of that, [n_vocab, n_rows]. */
 sl_tensor sl_llama_norm(sl_pass *pass, const sl_hparams *hp, const sl_llama_frame *frame, sl_tensor hidden);

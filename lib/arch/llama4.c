@@ -218,10 +218,8 @@ static sl_tensor llama4_forward(sl_pass *p, const sl_model *model, const sl_batc
         sl_pass_release(p, mark);
         if (has_experts(hp, l))
             experts(p, hp, y, x);
-        else {
-            sl_act a = sl_op_rms_norm_quantize(p, x, y->llama.ffn_norm, hp->rms_epsilon, &y->llama.ffn_gate);
-            sl_op_add_to(p, x, sl_llama_dense(p, &y->llama, &a));
-        }
+        else
+            sl_op_add_to(p, x, sl_llama_dense(p, hp, &y->llama, x));
         sl_pass_release(p, mark);
     }
     return sl_pass_move(p, x, model->io_device);

@@ -61,7 +61,10 @@ static void swiglu(sl_pass *pass, void *user, void *out)
     sl_tensor ids = { .ne = { 0 } }, y;
     if (g->ids)
         ids = ops_input(pass, SL_TYPE_I32, N_USED, g->n_tok, 1, 1, g->ids);
-    if (!g->apart)
+    if (!g->apart && !g->ids && g->n_tok % 2) {     /* into memory that was there before */
+        y = sl_pass_tensor(pass, SL_TYPE_F32, w[1].n_out, g->n_tok, 1, 1);
+        sl_op_swiglu_to(pass, y, &w[0], &w[1], &a);
+    } else if (!g->apart)
         y = g->ids ? sl_op_swiglu_expert(pass, &w[0], &w[1], &a, ids) : sl_op_swiglu(pass, &w[0], &w[1], &a);
     else if (g->ids)
         y = sl_op_silu_mul(pass, sl_op_matmul_expert(pass, &w[0], &a, ids), sl_op_matmul_expert(pass, &w[1], &a, ids));

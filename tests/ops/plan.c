@@ -50,6 +50,12 @@ static void swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *up, sl
         sl_op_swiglu(pass, gate, up, &act);
 }
 
+static void swiglu_to(sl_pass *pass, sl_tensor to, const sl_weight *gate, const sl_weight *up, sl_tensor x)
+{
+    sl_act act = sl_act_of(x);
+    sl_op_swiglu_to(pass, to, gate, up, &act);
+}
+
 static const sl_weight taller = { .name = "w", .type = SL_TYPE_F32, .n_in = 32, .n_out = 8, .n_mat = 1 };
 
 static const sl_tensor no_tensor;
@@ -99,6 +105,8 @@ static void span_attention(sl_pass *pass, sl_tensor q, sl_tensor kc, sl_tensor v
     X(SWIGLU, swiglu(pass, &matrix, &stack, F(32, 3, 1, 1), NULL)) \
     X(SWIGLU, swiglu(pass, &matrix, &matrix, F(32, 3, 2, 1), NULL)) \
     X(SWIGLU, swiglu(pass, &matrix, &plain, F(32, 3, 1, 1), NULL)) \
+    X(SWIGLU, swiglu_to(pass, F(8, 3, 1, 1), &matrix, &matrix, F(32, 3, 1, 1))) \
+    X(SWIGLU, swiglu_to(pass, F(matrix.n_out, 2, 1, 1), &matrix, &matrix, F(32, 3, 1, 1))) \
     X(SWIGLU, swiglu(pass, &stack, &stack, F(32, 4, 1, 1), (sl_tensor[]) { I(2, 3, 1, 1) })) \
     X(RMS_NORM_QUANTIZE, sl_op_rms_norm_quantize(pass, F(32, 5, 1, 1), F(31, 1, 1, 1), 0, &matrix)) \
     X(RMS_NORM_QUANTIZE, sl_op_rms_norm_quantize(pass, F(24, 5, 1, 1), F(24, 1, 1, 1), 0, &matrix)) \
