@@ -6,13 +6,6 @@
 
 #include <string.h>
 
-static sl_status null_argument(const char *function) { return sl_fail(SL_ERR_ARGUMENT, "%s: an argument is NULL", function); }
-#define NEEDS(function, condition)                                                                                      \
-    do {                                                                                                                \
-        if (!(condition))                                                                                               \
-            return null_argument(function);                                                                             \
-    } while (0)
-
 /* ---- models ---- */
 
 /* One of the words, or none. */
@@ -80,17 +73,17 @@ static sl_status open_model(sl_model **out, const char *path, const sl_source *c
 
 sl_status sl_model_load(sl_model **out, const char *path, const sl_model_options *options)
 {
-    NEEDS("sl_model_load", out);
+    SL_NEEDS("sl_model_load", out);
     *out = NULL;
-    NEEDS("sl_model_load", path);
+    SL_NEEDS("sl_model_load", path);
     return open_model(out, path, NULL, 0, options, 0);
 }
 
 sl_status sl_model_load_sources(sl_model **out, const sl_source *const *sources, size_t n_sources, const sl_model_options *options)
 {
-    NEEDS("sl_model_load_sources", out);
+    SL_NEEDS("sl_model_load_sources", out);
     *out = NULL;
-    NEEDS("sl_model_load_sources", sources && n_sources);
+    SL_NEEDS("sl_model_load_sources", sources && n_sources);
     return open_model(out, NULL, sources, n_sources, options, 0);
 }
 
@@ -140,7 +133,7 @@ sl_status sl_model_estimate(const char *path, const sl_model_options *options, c
     sl_model *model = NULL;
     sl_session_options so;
     sl_memory full;
-    NEEDS("sl_model_estimate", path && out);
+    SL_NEEDS("sl_model_estimate", path && out);
     SL_TRY(sl_options_read(&so, sizeof so, session));
     SL_TRY(open_model(&model, path, NULL, 0, options, 1));
     sl_status status = model->arch ? estimate(&full, model, &so) : sl_fail(SL_ERR_ARGUMENT, "sl_model_estimate: parts must be SL_PARTS_ALL");
@@ -150,7 +143,7 @@ sl_status sl_model_estimate(const char *path, const sl_model_options *options, c
 
 sl_status sl_model_get_info(const sl_model *model, sl_model_info *out)
 {
-    NEEDS("sl_model_get_info", model && out);
+    SL_NEEDS("sl_model_get_info", model && out);
     const sl_hparams *hp = &model->hp;
     sl_model_info info = { .architecture = model->architecture, .name = model->name,
                            .n_ctx_train = hp->n_ctx_train, .n_embd = hp->n_embd, .n_layer = hp->n_layer, .d_head = hp->d_head, .n_expert = hp->n_expert,
@@ -191,7 +184,7 @@ static sl_status pair(const sl_model *model, size_t index, uint64_t element, con
 sl_status sl_model_meta(const sl_model *model, size_t index, sl_meta *out)
 {
     const sl_gguf_kv *kv = NULL;
-    NEEDS("sl_model_meta", model && out);
+    SL_NEEDS("sl_model_meta", model && out);
     SL_TRY(pair(model, index, 0, &kv));
     const sl_meta full = { .key = kv->key, .type = kv->value.type, .element_type = kv->value.element_type, .count = kv->value.count };
     return sl_result_write(out, &full, sizeof full);
@@ -199,7 +192,7 @@ sl_status sl_model_meta(const sl_model *model, size_t index, sl_meta *out)
 
 sl_status sl_model_meta_find(const sl_model *model, const char *key, size_t *index)
 {
-    NEEDS("sl_model_meta_find", model && key && index);
+    SL_NEEDS("sl_model_meta_find", model && key && index);
     const sl_gguf_kv *kv = sl_gguf_find(metadata(model), key);
     if (!kv)
         return sl_fail(SL_ERR_MISSING, "key %.60s: missing", key);
@@ -217,7 +210,7 @@ static sl_status element_of(const sl_model *model, size_t index, uint64_t elemen
 sl_status sl_model_meta_int(const sl_model *model, size_t index, uint64_t element, int64_t *out)
 {
     const sl_gguf_kv *kv = NULL;
-    NEEDS("sl_model_meta_int", model && out);
+    SL_NEEDS("sl_model_meta_int", model && out);
     SL_TRY(element_of(model, index, element, &kv));
     return sl_fail_in(sl_gguf_value_int(&kv->value, element, out), kv->key);
 }
@@ -225,7 +218,7 @@ sl_status sl_model_meta_int(const sl_model *model, size_t index, uint64_t elemen
 sl_status sl_model_meta_float(const sl_model *model, size_t index, uint64_t element, double *out)
 {
     const sl_gguf_kv *kv = NULL;
-    NEEDS("sl_model_meta_float", model && out);
+    SL_NEEDS("sl_model_meta_float", model && out);
     SL_TRY(element_of(model, index, element, &kv));
     return sl_fail_in(sl_gguf_value_float(&kv->value, element, out), kv->key);
 }
@@ -233,7 +226,7 @@ sl_status sl_model_meta_float(const sl_model *model, size_t index, uint64_t elem
 sl_status sl_model_meta_string(const sl_model *model, size_t index, uint64_t element, const char **text, size_t *length)
 {
     const sl_gguf_kv *kv = NULL;
-    NEEDS("sl_model_meta_string", model && text && length);
+    SL_NEEDS("sl_model_meta_string", model && text && length);
     SL_TRY(element_of(model, index, element, &kv));
     if (kv->value.element_type != SL_META_STRING)
         return sl_fail(SL_ERR_TYPE, "key %s: not a string", kv->key);
@@ -253,7 +246,7 @@ size_t sl_model_tensor_count(const sl_model *model)
 
 sl_status sl_model_tensor(const sl_model *model, size_t index, sl_tensor_info *out)
 {
-    NEEDS("sl_model_tensor", model && out);
+    SL_NEEDS("sl_model_tensor", model && out);
     size_t part = 0, i = index;
     while (part < model->parts.n_parts && i >= model->parts.parts[part].gguf.n_tensors)
         i -= model->parts.parts[part++].gguf.n_tensors;
@@ -276,7 +269,7 @@ static sl_status vocabulary(const sl_model *model, const sl_vocab **vocab)
 sl_status sl_encode(const sl_model *model, const char *text, size_t length, uint32_t flags, sl_token *ids, size_t capacity, size_t *n_ids)
 {
     const sl_vocab *vocab;
-    NEEDS("sl_encode", model && (text || !length) && n_ids && (ids || !capacity));
+    SL_NEEDS("sl_encode", model && (text || !length) && n_ids && (ids || !capacity));
     *n_ids = 0;
     if (flags & ~(SL_ENCODE_ADD_SPECIAL | SL_ENCODE_PARSE_SPECIAL))
         return sl_fail(SL_ERR_ARGUMENT, "sl_encode: unknown flags %u", flags);
@@ -287,7 +280,7 @@ sl_status sl_encode(const sl_model *model, const char *text, size_t length, uint
 sl_status sl_decode(const sl_model *model, const sl_token *ids, size_t n_ids, uint32_t flags, char *text, size_t capacity, size_t *length)
 {
     const sl_vocab *vocab;
-    NEEDS("sl_decode", model && (ids || !n_ids) && length && (text || !capacity));
+    SL_NEEDS("sl_decode", model && (ids || !n_ids) && length && (text || !capacity));
     *length = 0;
     if (flags & ~(SL_DECODE_SPECIAL | SL_DECODE_KEEP_SPACE))
         return sl_fail(SL_ERR_ARGUMENT, "sl_decode: unknown flags %u", flags);
@@ -303,9 +296,9 @@ struct sl_decoder {
 sl_status sl_decoder_create(sl_decoder **out, sl_model *model, uint32_t flags, uint32_t first)
 {
     const sl_vocab *vocab;
-    NEEDS("sl_decoder_create", out);
+    SL_NEEDS("sl_decoder_create", out);
     *out = NULL;
-    NEEDS("sl_decoder_create", model);
+    SL_NEEDS("sl_decoder_create", model);
     if (flags & ~(SL_DECODE_SPECIAL | SL_DECODE_KEEP_SPACE) || first > 1)
         return sl_fail(SL_ERR_ARGUMENT, "sl_decoder_create: flags %u, first %u", flags, first);
     SL_TRY(vocabulary(model, &vocab));
@@ -334,13 +327,13 @@ void sl_decoder_free(sl_decoder *decoder)
 
 sl_status sl_decoder_push(sl_decoder *decoder, sl_token id, const char **text, size_t *length)
 {
-    NEEDS("sl_decoder_push", decoder && text && length);
+    SL_NEEDS("sl_decoder_push", decoder && text && length);
     return sl_stream_push(decoder->stream, id, text, length);
 }
 
 sl_status sl_decoder_flush(sl_decoder *decoder, const char **text, size_t *length)
 {
-    NEEDS("sl_decoder_flush", decoder && text && length);
+    SL_NEEDS("sl_decoder_flush", decoder && text && length);
     return sl_stream_flush(decoder->stream, text, length);
 }
 
@@ -348,7 +341,7 @@ sl_status sl_token_get_info(const sl_model *model, sl_token id, sl_token_info *o
 {
     const sl_vocab *vocab;
     sl_token_info full;
-    NEEDS("sl_token_get_info", model && out);
+    SL_NEEDS("sl_token_get_info", model && out);
     SL_TRY(vocabulary(model, &vocab));
     SL_TRY(sl_vocab_token(vocab, id, &full));
     return sl_result_write(out, &full, sizeof full);

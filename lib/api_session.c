@@ -6,21 +6,14 @@
 #include "params.h"
 #include "state.h"
 
-static sl_status null_argument(const char *function) { return sl_fail(SL_ERR_ARGUMENT, "%s: an argument is NULL", function); }
-#define NEEDS(function, condition)                                                                                      \
-    do {                                                                                                                \
-        if (!(condition))                                                                                               \
-            return null_argument(function);                                                                             \
-    } while (0)
-
 /* ---- sessions ---- */
 
 sl_status sl_session_create(sl_session **out, sl_model *model, const sl_session_options *options)
 {
     sl_session_options o;
-    NEEDS("sl_session_create", out);
+    SL_NEEDS("sl_session_create", out);
     *out = NULL;
-    NEEDS("sl_session_create", model);
+    SL_NEEDS("sl_session_create", model);
     SL_TRY(sl_options_read(&o, sizeof o, options));
     if (!model->arch)
         return sl_fail(SL_ERR_STATE, "sl_session_create: the model was loaded without weights");
@@ -63,7 +56,7 @@ static sl_status append(sl_session *session, const sl_feed *feed, float *logits)
 
 sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids, float *logits, size_t n_rows)
 {
-    NEEDS("sl_session_eval", session && (ids || !n_ids) && (logits || !n_rows));
+    SL_NEEDS("sl_session_eval", session && (ids || !n_ids) && (logits || !n_rows));
     if (n_rows > n_ids)
         return sl_fail(SL_ERR_ARGUMENT, "sl_session_eval: logits of %zu tokens wanted, %zu given", n_rows, n_ids);
     return append(session, &(sl_feed) { .ids = ids, .n = n_ids, .n_rows = n_rows }, logits);
@@ -71,14 +64,14 @@ sl_status sl_session_eval(sl_session *session, const sl_token *ids, size_t n_ids
 
 sl_status sl_session_eval_batch(sl_session *session, const sl_token *ids, const uint32_t *seqs, const uint8_t *wanted, size_t n_ids, float *logits)
 {
-    NEEDS("sl_session_eval_batch", session && ((ids && seqs) || !n_ids) && (logits || !wanted));
+    SL_NEEDS("sl_session_eval_batch", session && ((ids && seqs) || !n_ids) && (logits || !wanted));
     return append(session, &(sl_feed) { .ids = ids, .seqs = seqs, .wanted = wanted, .n = n_ids }, logits);
 }
 
 sl_status sl_session_embed(sl_session *session, const sl_token *ids, const size_t *lengths, size_t n_texts, const sl_embed_options *options, float *out, size_t n_rows)
 {
     sl_embed_options o;
-    NEEDS("sl_session_embed", session && ((ids && lengths && out) || !n_texts));
+    SL_NEEDS("sl_session_embed", session && ((ids && lengths && out) || !n_texts));
     SL_TRY(sl_options_read(&o, sizeof o, options));
     const uint64_t fp = sl_fp_enter();
     sl_status status = sl_embed(session, ids, lengths, n_texts, &o, out, n_rows);
@@ -122,7 +115,7 @@ static sl_status put_id(void *user, int32_t id)
 
 sl_status sl_image_encode(const sl_model *model, const sl_image *image, sl_token *ids, size_t capacity, size_t *n_ids)
 {
-    NEEDS("sl_image_encode", model && image && n_ids && (ids || !capacity));
+    SL_NEEDS("sl_image_encode", model && image && n_ids && (ids || !capacity));
     spelling s = { ids, capacity, 0 };
     *n_ids = 0;
     if (!model->arch || !model->hp.vision.max_tiles)
@@ -134,7 +127,7 @@ sl_status sl_image_encode(const sl_model *model, const sl_image *image, sl_token
 
 sl_status sl_seq_add_image(sl_session *session, uint32_t seq, const sl_image *image)
 {
-    NEEDS("sl_seq_add_image", session && image);
+    SL_NEEDS("sl_seq_add_image", session && image);
     SL_TRY(check_sequence(session, seq));
     SL_TRY(check_own(session, seq));
     SL_TRY(sl_session_check_cancel(session));
@@ -150,7 +143,7 @@ sl_status sl_session_add_image(sl_session *session, const sl_image *image) { ret
 
 sl_status sl_seq_rewind(sl_session *session, uint32_t seq, size_t length)
 {
-    NEEDS("sl_seq_rewind", session);
+    SL_NEEDS("sl_seq_rewind", session);
     SL_TRY(check_sequence(session, seq));
     SL_TRY(check_own(session, seq));
     if (length > session->seqs[seq].length)
@@ -164,7 +157,7 @@ sl_status sl_session_rewind(sl_session *session, size_t length) { return sl_seq_
 
 sl_status sl_seq_keep_prefix(sl_session *session, uint32_t seq, const sl_token *ids, size_t n_ids, size_t *n_kept)
 {
-    NEEDS("sl_seq_keep_prefix", session && (ids || !n_ids) && n_kept);
+    SL_NEEDS("sl_seq_keep_prefix", session && (ids || !n_ids) && n_kept);
     SL_TRY(check_sequence(session, seq));
     SL_TRY(check_own(session, seq));
     *n_kept = sl_sequence_match(session, seq, ids, n_ids);
@@ -175,7 +168,7 @@ sl_status sl_session_keep_prefix(sl_session *session, const sl_token *ids, size_
 
 sl_status sl_seq_copy(sl_session *session, uint32_t from, uint32_t to, size_t length)
 {
-    NEEDS("sl_seq_copy", session);
+    SL_NEEDS("sl_seq_copy", session);
     SL_TRY(check_sequence(session, from));
     SL_TRY(check_sequence(session, to));
     SL_TRY(check_own(session, to));
@@ -188,7 +181,7 @@ sl_status sl_seq_copy(sl_session *session, uint32_t from, uint32_t to, size_t le
 
 sl_status sl_seq_shift(sl_session *session, uint32_t seq, size_t keep, size_t discard)
 {
-    NEEDS("sl_seq_shift", session);
+    SL_NEEDS("sl_seq_shift", session);
     SL_TRY(check_sequence(session, seq));
     SL_TRY(check_own(session, seq));
     const size_t length = session->seqs[seq].length;
@@ -203,7 +196,7 @@ sl_status sl_seq_shift(sl_session *session, uint32_t seq, size_t keep, size_t di
 
 sl_status sl_seq_keep(sl_session *session, uint32_t seq)
 {
-    NEEDS("sl_seq_keep", session);
+    SL_NEEDS("sl_seq_keep", session);
     SL_TRY(check_sequence(session, seq));
     for (uint32_t i = 0; i < session->sizes.n_seq; i++)
         SL_TRY(i != seq ? check_own(session, i) : SL_OK);
@@ -221,7 +214,7 @@ void sl_session_cancel(sl_session *session)
 
 sl_status sl_session_get_stats(const sl_session *session, sl_session_stats *out)
 {
-    NEEDS("sl_session_get_stats", session && out);
+    SL_NEEDS("sl_session_get_stats", session && out);
     const sl_model *model = session->model;
     sl_session_stats full = { .n_passes = session->n_passes, .n_tokens = session->n_tokens, .busy_ns = session->busy_ns };
     for (int d = 0; d < model->n_devices; d++) {
@@ -281,7 +274,7 @@ static sl_status check_loaded(const sl_session *session, uint32_t seq)
 
 sl_status sl_state_save(const sl_session *session, uint32_t seq, const char *path)
 {
-    NEEDS("sl_state_save", session && path);
+    SL_NEEDS("sl_state_save", session && path);
     SL_TRY(check_saved(session, seq));
     return sl_state_save_file(session, seq, path);
 }
@@ -289,7 +282,7 @@ sl_status sl_state_save(const sl_session *session, uint32_t seq, const char *pat
 sl_status sl_state_load(sl_session *session, uint32_t seq, const char *path, sl_state_info *info)
 {
     sl_state_info full = { 0 };
-    NEEDS("sl_state_load", session && path);
+    SL_NEEDS("sl_state_load", session && path);
     SL_TRY(check_loaded(session, seq));
     SL_TRY(info ? sl_result_write(info, &full, sizeof full) : SL_OK);
     SL_TRY(sl_state_load_file(session, seq, path, &full));
@@ -298,7 +291,7 @@ sl_status sl_state_load(sl_session *session, uint32_t seq, const char *path, sl_
 
 sl_status sl_state_write(const sl_session *session, uint32_t seq, sl_write_fn write, void *user)
 {
-    NEEDS("sl_state_write", session && write);
+    SL_NEEDS("sl_state_write", session && write);
     SL_TRY(check_saved(session, seq));
     return sl_state_put(session, seq, 0, write, user);
 }
@@ -306,7 +299,7 @@ sl_status sl_state_write(const sl_session *session, uint32_t seq, sl_write_fn wr
 sl_status sl_state_read(sl_session *session, uint32_t seq, sl_read_fn read, void *user, sl_state_info *info)
 {
     sl_state_info full = { 0 };
-    NEEDS("sl_state_read", session && read);
+    SL_NEEDS("sl_state_read", session && read);
     SL_TRY(check_loaded(session, seq));
     SL_TRY(info ? sl_result_write(info, &full, sizeof full) : SL_OK);
     SL_TRY(sl_state_get(session, seq, read, user, &full));
@@ -317,9 +310,9 @@ sl_status sl_state_read(sl_session *session, uint32_t seq, sl_read_fn read, void
 
 sl_status sl_importance_create(sl_importance **out, sl_session *session, const char *text)
 {
-    NEEDS("sl_importance_create", out);
+    SL_NEEDS("sl_importance_create", out);
     *out = NULL;
-    NEEDS("sl_importance_create", session);
+    SL_NEEDS("sl_importance_create", session);
     SL_TRY(sl_importance_open(out, session, text));
     sl_model_retain(session->model);
     return SL_OK;
@@ -336,7 +329,7 @@ void sl_importance_free(sl_importance *importance)
 
 sl_status sl_importance_save(const sl_importance *importance, const char *path)
 {
-    NEEDS("sl_importance_save", importance && path);
+    SL_NEEDS("sl_importance_save", importance && path);
     const uint64_t fp = sl_fp_enter();
     const sl_status status = sl_importance_put_file(importance, path);
     sl_fp_set(fp);
@@ -354,7 +347,7 @@ static sl_status write_on(const void *data, size_t bytes, void *user)
 
 sl_status sl_importance_write(const sl_importance *importance, sl_write_fn write, void *user)
 {
-    NEEDS("sl_importance_write", importance && write);
+    SL_NEEDS("sl_importance_write", importance && write);
     const uint64_t fp = sl_fp_enter();
     const sl_status status = sl_importance_put(importance, write_on, &(writing) { write, user });
     sl_fp_set(fp);

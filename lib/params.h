@@ -19,4 +19,12 @@ sl_status sl_result_write(void *out, const void *full, size_t full_size);
 /* The allocator of a program of any age; NULL: the C library's memory. */
 sl_status sl_allocator_read(sl_mem *mem, const sl_allocator *given);
 
+/* What an exported function answers that needs an argument which is NULL. */
+static inline sl_status sl_null_argument(const char *function) { return sl_fail(SL_ERR_ARGUMENT, "%s: an argument is NULL", function); }
+#define SL_NEEDS(function, condition)                                                                                   \
+    do {                                                                                                                \
+        if (!(condition))                                                                                               \
+            return sl_null_argument(function);                                                                          \
+    } while (0)
+
 #endif

@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-static sl_status null_argument(const char *function) { return sl_fail(SL_ERR_ARGUMENT, "%s: an argument is NULL", function); }
 static sl_status check_idle(const sl_queue *queue, const char *function)
 {
     return queue->busy ? sl_fail(SL_ERR_STATE, "%s: called from a callback of the same queue", function) : SL_OK;
@@ -78,8 +77,7 @@ sl_status sl_queue_create(sl_queue **out, sl_session *session, const sl_queue_op
     sl_queue_options o;
     if (out)
         *out = NULL;
-    if (!out || !session)
-        return null_argument("sl_queue_create");
+    SL_NEEDS("sl_queue_create", out && session);
     SL_TRY(sl_options_read(&o, sizeof o, options));
     const uint32_t n_all = session->sizes.n_seq;
     if (o.first_seq >= n_all || o.n_seq > n_all - o.first_seq)
@@ -160,15 +158,14 @@ static sl_status fill_request(sl_queue *queue, sl_request *r, const sl_token *pr
     memcpy(r->tokens, prompt, n_ids * sizeof *prompt);
     for (size_t i = 0; i < n_images; i++)
         if (!(r->images[i] = images[i]))
-            return null_argument("sl_queue_submit");
+            return sl_null_argument("sl_queue_submit");
     return sl_shown_open(&r->shown, queue->session->model, o, sl_shown_begins(queue->session->model, prompt, n_ids));
 }
 
 sl_status sl_queue_submit(sl_queue *queue, const sl_token *prompt, size_t n_ids, const sl_generate_options *options, const sl_image *const *images, size_t n_images, uint64_t *id)
 {
     sl_generate_options o;
-    if (!queue || !prompt || !n_ids || (n_images && !images))
-        return null_argument("sl_queue_submit");
+    SL_NEEDS("sl_queue_submit", queue && prompt && n_ids && (images || !n_images));
     SL_TRY(check_idle(queue, "sl_queue_submit"));
     SL_TRY(sl_options_read(&o, sizeof o, options));
     SL_TRY(check_request(queue, prompt, n_ids, &o));
@@ -191,8 +188,7 @@ sl_status sl_queue_submit(sl_queue *queue, const sl_token *prompt, size_t n_ids,
 
 sl_status sl_queue_cancel(sl_queue *queue, uint64_t id)
 {
-    if (!queue)
-        return null_argument("sl_queue_cancel");
+    SL_NEEDS("sl_queue_cancel", queue);
     SL_TRY(check_idle(queue, "sl_queue_cancel"));
     sl_request *r = queue->live;
     while (r && r->result.id != id)
@@ -211,8 +207,7 @@ sl_status sl_queue_cancel(sl_queue *queue, uint64_t id)
 /* Steps once, or until all has ended. */
 static sl_status work(sl_queue *queue, int all, const char *function)
 {
-    if (!queue)
-        return null_argument(function);
+    SL_NEEDS(function, queue);
     SL_TRY(check_idle(queue, function));
     char before[SL_SENTENCE_BYTES];
     sl_sentence_keep(before);
@@ -238,8 +233,7 @@ size_t sl_queue_length(const sl_queue *queue) { return queue ? queue->n_live : 0
 sl_status sl_queue_take(sl_queue *queue, sl_queue_result *result)
 {
     const sl_queue_result none = { .size = sizeof none };
-    if (!queue || !result)
-        return null_argument("sl_queue_take");
+    SL_NEEDS("sl_queue_take", queue && result);
     SL_TRY(check_idle(queue, "sl_queue_take"));
     sl_request *r = queue->ended;
     SL_TRY(sl_result_write(result, r ? &r->result : &none, sizeof *result));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sequence.c - the timelines of a session: tokens, and pages that they share until one of them writes. */
-#include "session.h"
+#include "sequence.h"
 
 #include <string.h>
 
