@@ -147,6 +147,16 @@ static void print_json_rows(const char *name, const float *rows, size_t n_rows, 
     printf("], ");
 }
 
+static void print_json(const sl_session *session, size_t n_tokens, const float *rows, size_t n_rows, size_t n_embd, const float *cosines)
+{
+    printf("{\"n_embd\": %zu, \"tokens\": %zu, ", n_embd, n_tokens);
+    print_json_rows("vectors", rows, n_rows, n_embd);
+    if (cosines)
+        print_json_rows("cosines", cosines, n_rows, n_rows);
+    print_json_report(session);
+    printf("}\n");
+}
+
 int main(int argc, char **argv)
 {
     struct settings s = { 0 };
@@ -186,14 +196,9 @@ int main(int argc, char **argv)
     must(sl_session_embed(session, ids.ids, ids.lengths, texts.n, &o, rows, n_rows));
     report(session);
     float *cosines = similar ? compare(rows, n_rows, info.n_embd) : NULL;
-    if (s.json) {
-        printf("{\"n_embd\": %u, \"tokens\": %zu, ", (unsigned)info.n_embd, ids.n);
-        print_json_rows("vectors", rows, n_rows, info.n_embd);
-        if (similar)
-            print_json_rows("cosines", cosines, n_rows, n_rows);
-        print_json_report(session);
-        printf("}\n");
-    } else if (similar)
+    if (s.json)
+        print_json(session, ids.n, rows, n_rows, info.n_embd, cosines);
+    else if (similar)
         print_table(cosines, n_rows);
     else
         print_lines(rows, n_rows, info.n_embd);

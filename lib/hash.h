@@ -27,7 +27,8 @@ uint32_t sl_map_find(const sl_map *map, const char *data, size_t length, sl_map_
 /* Stores value for its text unless the text is there already; returns the value that now stands for it. */
 uint32_t sl_map_add(sl_map *map, uint32_t value, sl_map_text_fn *text, const void *owner);
 
-/* 64-bit hash of bytes, for tables in memory only. Keyed (SipHash-1-3, Aumasson and Bernstein): who does not know the seed cannot make texts collide. */
+/* 64-bit hash of bytes, keyed (SipHash-1-3, Aumasson and Bernstein): in tables, whose seed nobody knows, texts cannot be made to collide. With a known seed (identity.h) it
+ * tells files apart that are not made to deceive. The value stands in states and files of packed weights: it stays as it is. */
 uint64_t sl_hash(const void *data, size_t length, uint64_t seed);
 
 #endif
