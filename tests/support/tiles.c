@@ -73,7 +73,7 @@ static int do_memory(enum tiles_kind kind, int t, uint8_t *at, int64_t stride)
 }
 
 /* c[m][n] += a[m][k] b[k][n]: four products of bytes per dword, of types X and Y; sums wrap around. For the widest registers that there are, lest tests take long. */
-#define WIDE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"), noinline))
+#define WIDE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"), noinline))
 #define BYTES_PRODUCT(name, X, Y)                                                                                                                  \
     WIDE static void name(tile *c, const tile *a, const tile *b, int m, int n, int depth)                                                          \
     {                                                                                                                                              \
