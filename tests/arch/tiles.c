@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Whole models at level amx give the bytes of the level below it, on one thread and on several; also on machines without AMX (tests/support/tiles.h). Tiles are given
  * back after every pass. */
+#include "check.h"
 #include "cpu.h"
 #include "eval.h"
 #include "mllama_build.h"
@@ -8,15 +9,10 @@
 #include "random.h"
 #include "tiles.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
-#define COUNT(a) (sizeof(a) / sizeof(a)[0])
 enum { N_IDS = 70, N_VOCAB = 280 };         /* two pages of the cache, groups of rows that are not full */
 static const size_t picture_at = 3;
 

@@ -2,11 +2,6 @@
 /* tiles.c - what the kernels rely on of AMX: every instruction in every form of address, its results, and what is refused. Where the processor has tiles it is the
  * processor that is tested, elsewhere tests/support/tiles.c: both must be as is written here. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <pthread.h>
+#include "check.h"
 #include "cpu.h"
 #include "random.h"
 #include "tiles.h"
