@@ -11,6 +11,7 @@
 
 enum {
     PIECES = 32,                /* of a thread's share of a matrix, if it has as many panels */
+    GATED_ROUNDS = 4,           /* of the streams through a matrix before they turn to the other one: each turn begins all streams anew */
     PIECE_STEPS = 1 << 21,      /* products of a piece at most, a few panels apart: milliseconds in plain C */
 };
 
@@ -71,19 +72,19 @@ static sl_status run_task(void *arg, size_t task, unsigned thread)
     return SL_OK;
 }
 
-static part part_of(const cpu_device *device, const cpu_rows *rows)
+static part part_of(const cpu_device *device, const cpu_rows *rows, int gated)
 {
     const cpu_matrix *matrix = rows->args->weight->handle;
-    const size_t n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), most = quotient_up(n_panel, device->n_threads);
-    const size_t steps = CPU_PANEL * (size_t)matrix->n_in * rows->n_row * most;
-    return (part) { rows, matrix, device->segments[matrix->segment].base, n_panel, min(quotient_up(most, device->streams), max(PIECES, quotient_up(steps, PIECE_STEPS))) };
+    const size_t n_panel = quotient_up((size_t)matrix->n_out, CPU_PANEL), most = quotient_up(n_panel, device->n_threads), rounds = quotient_up(most, device->streams);
+    const size_t steps = CPU_PANEL * (size_t)matrix->n_in * rows->n_row * most, pieces = gated ? min(PIECES, quotient_up(rounds, GATED_ROUNDS)) : PIECES;
+    return (part) { rows, matrix, device->segments[matrix->segment].base, n_panel, min(rounds, max(pieces, quotient_up(steps, PIECE_STEPS))) };
 }
 
 sl_status cpu_few_run(cpu_device *device, const cpu_rows *products, size_t n, int gated, uint8_t *scratch)
 {
     job j = { .n_part = n, .gated = gated, .n_thread = device->n_threads, .streams = device->streams, .scratch = scratch };
     for (size_t i = 0; i < n; i++) {
-        j.parts[i] = part_of(device, &products[i]);
+        j.parts[i] = part_of(device, &products[i], gated);
         j.pieces = gated ? j.parts[i].pieces : j.pieces + j.parts[i].pieces;
     }
     return cpu_parallel(device, j.n_thread * j.pieces, run_task, &j);
