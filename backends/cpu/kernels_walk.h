@@ -101,10 +101,22 @@ INLINE int lanes_pairs(pair_fns both, size_t step_bytes, size_t act_bytes, const
     {                                                                                                                                              \
         step(w, k, n, x, m, acc);                                                                                                                  \
     }
-#define LANES_PANEL(name, values, step_bytes, act_bytes, step) LANES_PANELS(name, values, step_bytes, act_bytes, step, NO_PAIR)
+#define LANES_PANEL(name, values, step_bytes, act_bytes, step) LANES_STEPS(name, step) LANES_WALK(name, name, values, step_bytes, act_bytes, NO_PAIR)
+/* Few rows have a walk without a word of pairs in it: with one it was a twentieth slower. */
 #define LANES_PANELS(name, values, step_bytes, act_bytes, step, pair)                                                                              \
     LANES_STEPS(name, step)                                                                                                                        \
+    LANES_WALK(name##_single, name, values, step_bytes, act_bytes, NO_PAIR)                                                                        \
+    LANES_WALK(name##_paired, name, values, step_bytes, act_bytes, pair)                                                                           \
     static void name(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,                       \
+                     float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                                           \
+    {                                                                                                                                              \
+        if ((pair).some && m >= PAIR_T && n_panel > 1)                                                                                             \
+            name##_paired(n_in, panel, panel_stride, n_panel, act, m, acc);                                                                        \
+        else                                                                                                                                       \
+            name##_single(n_in, panel, panel_stride, n_panel, act, m, acc);                                                                        \
+    }
+#define LANES_WALK(walk, name, values, step_bytes, act_bytes, pair)                                                                                \
+    static ALONE void walk(int64_t n_in, const uint8_t *panel, size_t panel_stride, int n_panel, const uint8_t *const *act, int m,                 \
                      float (*acc)[CPU_MAX_M][CPU_PANEL])                                                                                           \
     {                                                                                                                                              \
         for (int64_t k = 0; k < n_in; k += (values)) {                                                                                             \
