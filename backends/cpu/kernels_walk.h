@@ -16,11 +16,13 @@ INLINE void fetch(const uint8_t *panel, size_t panel_stride, int n_panel, int p,
     }
 }
 
-/* What a kernel that computes about as long as memory takes asks for meanwhile: `each` lines of two panels at a time; a burst of them would be in its way. */
-typedef struct ahead { const uint8_t *at; size_t apart; int each; } ahead;
+/* What a kernel that computes about as long as memory takes asks for meanwhile: `each` lines of two panels at a time, `left` in all; a burst of them would be in its way. */
+typedef struct ahead { const uint8_t *at; size_t apart; int each, left; } ahead;
 INLINE void fetch_some(ahead *a)
 {
-    for (int i = 0; i < a->each; i++, a->at += CPU_LINE) {
+    const int n = a->each < a->left ? a->each : a->left;
+    a->left -= n;
+    for (int i = 0; i < n; i++, a->at += CPU_LINE) {
         __builtin_prefetch(a->at, 0, 3);
         __builtin_prefetch(a->at + a->apart, 0, 3);
     }
@@ -77,7 +79,7 @@ INLINE int lanes_pairs(pair_fns both, size_t step_bytes, size_t act_bytes, const
 {
     const int lines = (int)((step_bytes + CPU_LINE - 1) / CPU_LINE), most = both.most ? PAIR_MOST : PAIR_T;
     const int calls = (m / most + m % most / PAIR_T) * PAIR_CALLS;
-    ahead a = { w + (i + PAIR_STEPS) * step_bytes, apart, (lines + calls - 1) / calls };
+    ahead a = { w + (i + PAIR_STEPS) * step_bytes, apart, (lines + calls - 1) / calls, lines };
     uint8_t room[PAIR_MOST * PAIR_ACTS];
     size_t row;
     int t = 0;
