@@ -17,7 +17,9 @@ static const mllama_spec spec = {
     .types = { { ".attn_v.", SL_TYPE_Q4_K }, { "v.", SL_TYPE_F16 }, { "mm.0", SL_TYPE_F16 }, { "cross_attn", SL_TYPE_Q6_K }, { "token_embd", SL_TYPE_BF16 }, { "ffn_", SL_TYPE_Q8_0 } },
 };
 enum { N_VOCAB = 280 };
-enum { N_IDS = 75, N_RANDOM = WHEN_SANITIZED(0, 3) };      /* two pages of the cache and two passes of 64; 48 at random for all stories, caches and arithmetics */
+enum { N_IDS = 75, N_RANDOM = WHEN_SLOW(0, 3) };   /* two pages of the cache and two passes of 64; 48 at random for all stories, caches and arithmetics */
+/* Of those, one in so many: every story, cache and arithmetic is in some. */
+enum { EVERY = WHEN_SLOW(5, 1) };
 
 static const struct story { const char *name; size_t n, at[WAYS_IMAGES]; uint32_t size[WAYS_IMAGES][2]; } stories[] = {
     { "one picture", 1, { 3 }, { { 60, 50 } } },
@@ -57,6 +59,8 @@ static void the_same_bytes(void **state)
         ways_subject s = subject_of(&stories[i]);
         for (size_t a = 0; a < COUNT(ariths); a++)
             for (size_t c = 0; c < COUNT(caches); c++) {
+                if ((c + COUNT(caches) * (a + COUNT(ariths) * i)) % EVERY)
+                    continue;
                 s.arith = ariths[a], s.cache = caches[c];
                 remember(ways_prove(&s, N_RANDOM));
             }

@@ -177,7 +177,7 @@ static void random_life(uint64_t seed, unsigned n_steps)
 static void any_order(void **state)
 {
     (void)state;
-    const unsigned n_steps = WHEN_SANITIZED(60, 200);
+    const unsigned n_steps = WHEN_SLOW(60, 200);
     for (uint64_t seed = 1; seed <= 6; seed++)
         random_life(seed, n_steps);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sanitized.h - SANITIZED is defined where a sanitizer is built in: frames are larger, everything is ten times slower. WHEN_SANITIZED(a, b) is a there, and b elsewhere. */
+/* sanitized.h - SANITIZED is defined where a sanitizer is built in: frames are larger, everything is ten times slower. WHEN_SANITIZED(a, b) is a there, and b elsewhere.
+ * WHEN_SLOW(a, b) is a there and where an emulator runs the tests, which is slower still. */
 #ifndef SANITIZED_H
 #define SANITIZED_H
 
@@ -16,6 +17,12 @@
 #define WHEN_SANITIZED(a, b) (a)
 #else
 #define WHEN_SANITIZED(a, b) (b)
+#endif
+
+#if defined(SANITIZED) || defined(EMULATED)
+#define WHEN_SLOW(a, b) (a)
+#else
+#define WHEN_SLOW(a, b) (b)
 #endif
 
 #endif
