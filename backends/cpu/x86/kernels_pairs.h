@@ -6,11 +6,10 @@
 #define CPU_KERNELS_PAIRS_H
 
 /* s[t][r] += the bytes q[r] of both panels times four bytes of every row. */
-#define PAIR_DOTS(s, q, x_of_t) SOME_DOTS(2, s, q, x_of_t)
-#define SOME_DOTS(p, s, q, x_of_t)                                                                                                                    \
-    UNROLL for (int t = 0; t < m; t++) {                                                                                                      \
+#define PAIR_DOTS(s, q, x_of_t)                                                                                                                    \
+    UNROLL for (int t = 0; t < m; t++) {                                                                                                           \
         const vi y = i_splat(x_of_t);                                                                                                              \
-        UNROLL for (int r = 0; r < p; r++) {                                                                                                       \
+        UNROLL for (int r = 0; r < 2; r++) {                                                                                                       \
             s[t][r] = _mm512_dpbusd_epi32(s[t][r], q[r], y);                                                                                       \
             PIN(s[t][r]);                                                                                                                          \
         }                                                                                                                                          \
@@ -131,41 +130,47 @@ INLINE void pair_q4_k(const uint8_t *panel, size_t apart, int64_t k, int n, pair
 }
 
 /* p panels times m rows, 8 in all. Sums of 16 begin at -32 times those of the activations; they need more than a word, so scales multiply dwords. Two groups
- * that share lines at a time: 16 sums that follow each other without waiting, and those of the block stay in registers beside them. */
+ * that share lines at a time: 16 sums that follow each other without waiting, and those of the block stay in registers beside them. Panel r and row t: sum p t + r. */
 INLINE void some_q6_k(int p, const uint8_t *panel, size_t apart, int64_t k, pair_rows x, int m, float (*acc)[CPU_PANEL], ahead *a)
 {
     const uint8_t *body = panel + cpu_body_offset(at_q6_k, (size_t)k / 256), *heads = panel + cpu_head_offset(at_q6_k, (size_t)k / 256);
     int32_t start[PAIR_MOST][16];
-    vi s[PAIR_MOST][2];
+    vi s[PAIR_MOST];
     UNROLL for (int t = 0; t < m; t++) {
         i_store(start[t], i_sub32(i_word(0), i_left(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const void *)ACT256(pair_row(x, t))->sum)), 5)));
         UNROLL for (int r = 0; r < p; r++)
-            s[t][r] = i_word(0);
+            s[p * t + r] = i_word(0);
     }
     for (int h = 0; h < opaque(2); h++) {
         const uint8_t *lows = body + CPU_LINE * 16 * h, *ups = body + CPU_LINE * (32 + 8 * h), *scales = body + CPU_LINE * (48 + 2 * h);
         UNROLL for (int g = 0; g < 4; g++) {        /* groups of 16: g and g + 4, low and high nibbles */
-            vi e[2][PAIR_MOST][2];
+            vi e[2][PAIR_MOST];
             if (p == 2 || g % 2 == 0)
                 fetch_some(a);
             UNROLL for (int t = 0; t < m; t++)
                 UNROLL for (int r = 0; r < p; r++)
                     UNROLL for (int v = 0; v < 2; v++)
-                        e[v][t][r] = i_splat(&start[t][8 * h + g + 4 * v]);
+                        e[v][p * t + r] = i_splat(&start[t][8 * h + g + 4 * v]);
             UNROLL for (int i = 0; i < 4; i++) {
                 vi q[2][2];
                 UNROLL for (int r = 0; r < p; r++)
                     UNROLL for (int v = 0; v < 2; v++)
                         q[v][r] = six_bits(lows + (size_t)r * apart, ups + (size_t)r * apart, g + 4 * v, i);
                 UNROLL for (int v = 0; v < 2; v++)
-                    SOME_DOTS(p, e[v], q[v], ACT256(pair_row(x, t))->q + 128 * h + 16 * g + 64 * v + 4 * i)
+                    UNROLL for (int t = 0; t < m; t++) {
+                        const vi y = i_splat(ACT256(pair_row(x, t))->q + 128 * h + 16 * g + 64 * v + 4 * i);
+                        UNROLL for (int r = 0; r < p; r++) {
+                            e[v][p * t + r] = _mm512_dpbusd_epi32(e[v][p * t + r], q[v][r], y);
+                            PIN(e[v][p * t + r]);
+                        }
+                    }
             }
             UNROLL for (int r = 0; r < p; r++)
                 UNROLL for (int v = 0; v < 2; v++) {
                     const vi scale = _mm512_srai_epi32(i_left(i_load(scales + (size_t)r * apart + CPU_LINE * v), 24u - 8 * (unsigned)g), 24);
                     UNROLL for (int t = 0; t < m; t++) {
-                        s[t][r] = i_add32(s[t][r], _mm512_mullo_epi32(e[v][t][r], scale));
-                        PIN(s[t][r]);
+                        s[p * t + r] = i_add32(s[p * t + r], _mm512_mullo_epi32(e[v][p * t + r], scale));
+                        PIN(s[p * t + r]);
                     }
                 }
         }
@@ -173,7 +178,7 @@ INLINE void some_q6_k(int p, const uint8_t *panel, size_t apart, int64_t k, pair
     UNROLL for (int r = 0; r < p; r++) {
         const vf d = head(heads + (size_t)r * apart, 0);
         UNROLL for (int t = 0; t < m; t++)
-            finish(d, ACT256(pair_row(x, t))->d, s[t][r], acc[CPU_MAX_M * r + t]);
+            finish(d, ACT256(pair_row(x, t))->d, s[p * t + r], acc[CPU_MAX_M * r + t]);
     }
 }
 
