@@ -212,10 +212,10 @@ static sl_tensor swiglu(sl_pass *pass, const sl_weight *gate, const sl_weight *u
         return calls[SILU].dst;
     if (sl_tensor_is(&gate->scale) || sl_tensor_is(&up->scale)) {
         sl_tensor g = multiply(pass, SL_OP_SWIGLU, gate, x, ids), u = multiply(pass, SL_OP_SWIGLU, up, x, ids);
-        const sl_tensor y = sl_op_silu_mul(pass, g, u);
-        if (to)
-            sl_op_copy_to(pass, *to, y);
-        return to ? *to : y;
+        if (!to)
+            return sl_op_silu_mul(pass, g, u);
+        sl_op_silu_mul_to(pass, *to, g, u);
+        return *to;
     }
     if (!product(pass, SL_OP_SWIGLU, gate, x, ids, &calls[GATE]) || !product(pass, SL_OP_SWIGLU, up, x, ids, &calls[UP]))
         return calls[SILU].dst;
@@ -317,12 +317,19 @@ void sl_op_add_to(sl_pass *pass, sl_tensor x, sl_tensor y)
 
 sl_tensor sl_op_silu_mul(sl_pass *pass, sl_tensor gate, sl_tensor up)
 {
-    sl_op_args args = { .op = SL_OP_SILU_MUL, .src = { gate, up } };
+    sl_tensor y = { .ne = { 0 } };
     if (!require(pass, is_f32(&gate) && is_f32(&up) && same_shape(&gate, &up), SL_OP_SILU_MUL, "shapes differ"))
-        return args.dst;
-    args.dst = sl_pass_tensor(pass, SL_TYPE_F32, gate.ne[0], gate.ne[1], gate.ne[2], gate.ne[3]);
-    sl_dispatch(pass, &args);
-    return args.dst;
+        return y;
+    y = sl_pass_tensor(pass, SL_TYPE_F32, gate.ne[0], gate.ne[1], gate.ne[2], gate.ne[3]);
+    sl_op_silu_mul_to(pass, y, gate, up);
+    return y;
+}
+
+void sl_op_silu_mul_to(sl_pass *pass, sl_tensor to, sl_tensor gate, sl_tensor up)
+{
+    sl_op_args args = { .op = SL_OP_SILU_MUL, .dst = to, .src = { gate, up } };
+    if (require(pass, is_f32(&to) && is_f32(&gate) && is_f32(&up) && same_shape(&gate, &up) && same_shape(&to, &gate), SL_OP_SILU_MUL, "shapes differ"))
+        sl_dispatch(pass, &args);
 }
 
 /* ---- positions, cache, attention ---- */

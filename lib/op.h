@@ -102,6 +102,8 @@ sl_tensor sl_op_swiglu_expert(sl_pass *pass, const sl_weight *gate, const sl_wei
 void sl_op_add_to(sl_pass *pass, sl_tensor x, sl_tensor y);
 /* dst = silu(gate) * up, elementwise; silu(z) = z / (1 + exp(-z)). */
 sl_tensor sl_op_silu_mul(sl_pass *pass, sl_tensor gate, sl_tensor up);
+/* The same into a tensor that was made before. */
+void sl_op_silu_mul_to(sl_pass *pass, sl_tensor to, sl_tensor gate, sl_tensor up);
 /* dst[2, d / 2, n_tok] = magnitude * (cos, sin)(positions[n_tok] * freq[d / 2]); positions I32, freq F64. */
 sl_tensor sl_op_rope_angles(sl_pass *pass, sl_tensor positions, sl_tensor freq, float magnitude);
 /* Rotates neighbouring pairs of every head of x[d_head, n_head, n_tok] in place by angles[2, d_head / 2, n_tok]. */

@@ -232,7 +232,7 @@ static void hidden(sl_pass *p, const layer *y, sl_act *a, sl_tensor h)
     }
     sl_tensor gate = sl_op_matmul(p, &y->ffn_gate, a), up = sl_op_matmul(p, &y->ffn_up, a);
     add_bias(p, gate, y->bgate), add_bias(p, up, y->bup);
-    sl_op_copy_to(p, h, sl_op_silu_mul(p, gate, up));
+    sl_op_silu_mul_to(p, h, gate, up);
 }
 
 /* The widest rows of a pass, of which an arena has most: they are made first, so that what they come from is gone when the last product wants room. */
